@@ -1,0 +1,143 @@
+#include "base/str.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+enum { NEAREST_WORD_MAX = 64 };
+
+/* Length of the valid sequence at `at`, 0 when it is not valid. */
+static size_t utf8_length(const unsigned char *at, size_t left)
+{
+	unsigned char first = at[0];
+	size_t length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+
+	if (length == 0 || length > left)
+		return 0;
+	for (size_t i = 1; i < length; i++)
+		if ((at[i] & 0xc0) != 0x80)
+			return 0;
+	if ((first == 0xe0 && at[1] < 0xa0) || (first == 0xed && at[1] > 0x9f) || (first == 0xf0 && at[1] < 0x90) ||
+	    (first == 0xf4 && at[1] > 0x8f))
+		return 0;
+	return length;
+}
+
+bool str_is_utf8(const void *bytes, size_t length)
+{
+	const unsigned char *at = bytes;
+
+	while (length > 0) {
+		size_t step = utf8_length(at, length);
+
+		if (step == 0)
+			return false;
+		at += step;
+		length -= step;
+	}
+	return true;
+}
+
+/* Optimal string alignment distance (Damerau 1964, restricted): insert, delete, replace, swap neighbours. */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned rows[3][NEAREST_WORD_MAX + 1];
+	unsigned *before = rows[0], *previous = rows[1], *current = rows[2];
+	size_t a_length = strlen(a), b_length = strlen(b);
+
+	if (a_length > NEAREST_WORD_MAX || b_length > NEAREST_WORD_MAX)
+		return UINT32_MAX;
+	for (size_t j = 0; j <= b_length; j++)
+		previous[j] = (unsigned)j;
+	for (size_t i = 1; i <= a_length; i++) {
+		unsigned *spare = before;
+
+		current[0] = (unsigned)i;
+		for (size_t j = 1; j <= b_length; j++) {
+			unsigned replace = previous[j - 1] + (a[i - 1] != b[j - 1]);
+
+			current[j] = MIN(MIN(previous[j], current[j - 1]) + 1, replace);
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+				current[j] = MIN(current[j], before[j - 2] + 1);
+		}
+		before = previous;
+		previous = current;
+		current = spare;
+	}
+	return previous[b_length];
+}
+
+const char *str_nearest(const char *word, const char *const *candidates, size_t count)
+{
+	const char *best = NULL;
+	unsigned best_distance = (unsigned)(strlen(word) + 2) / 3 + 1;
+
+	for (size_t i = 0; i < count; i++) {
+		unsigned d = distance(word, candidates[i]);
+
+		if (d < best_distance) {
+			best_distance = d;
+			best = candidates[i];
+		}
+	}
+	return best;
+}
+
+void str_add_visible(struct buf *buf, const void *text, size_t length)
+{
+	const unsigned char *at = text;
+
+	while (length > 0) {
+		size_t step = utf8_length(at, length);
+		bool is_c1 = step == 2 && at[0] == 0xc2 && at[1] < 0xa0;
+
+		if (step == 0 || is_c1 || at[0] < 0x20 || at[0] == 0x7f) {
+			step = is_c1 ? 2 : 1;
+			for (size_t i = 0; i < step; i++)
+				buf_add_format(buf, "\\x%02x", at[i]);
+		} else {
+			buf_add(buf, at, step);
+		}
+		at += step;
+		length -= step;
+	}
+}
+
+bool str_is_task_name(const char *name)
+{
+	size_t length = strlen(name);
+	bool only_digits = true;
+
+	if (length < 1 || length > 64 || name[0] == '-' || name[0] == '.')
+		return false;
+	for (size_t i = 0; i < length; i++) {
+		unsigned char c = (unsigned char)name[i];
+
+		if (c >= 0x80 || (!isalnum(c) && c != '.' && c != '_' && c != '-'))
+			return false;
+		only_digits = only_digits && isdigit(c);
+	}
+	return !only_digits;
+}
+
+int str_parse_u64(const char *text, uint64_t limit, uint64_t *ret)
+{
+	uint64_t value = 0;
+
+	if (*text == '\0')
+		return -EINVAL;
+	for (; *text != '\0'; text++) {
+		uint64_t digit;
+
+		if (*text < '0' || *text > '9')
+			return -EINVAL;
+		digit = (uint64_t)(*text - '0');
+		if (value > (limit - digit) / 10 || digit > limit)
+			return -ERANGE;
+		value = value * 10 + digit;
+	}
+	*ret = value;
+	return 0;
+}
