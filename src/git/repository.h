@@ -1,0 +1,169 @@
+/*
+ * repository.h - drover's own files in a repository: the locks, the records, the root of the worktrees, the trash.
+ *
+ *   <common dir>/drover/lock         OFD locks on one descriptor: byte 0 the repository, byte 1 the emptying of the trash,
+ *                                    a byte from 2 on each task. The git processes we start hold the same open file, so
+ *                                    after kill -9 of this process the locks last until they have ended too.
+ *   <common dir>/drover/intents/     records of what is being done, <task>-<attempt>.json
+ *   <common dir>/drover/worktrees/   records of what is done, <task>.json
+ *   <common dir>/drover/making/      an admin directory before it has its place
+ *   <common dir>/drover/trash/       admin directories of removed worktrees
+ *   <top>/.parallel-worktrees/       the worktrees; .gitignore with "*"; .trash/ for what is to be deleted
+ *
+ * Order of locks: task, then repository. Everything below the two directories is reached without following links. This
+ * module runs no git.
+ */
+#pragma once
+
+#include "git/names.h"
+#include "git/record.h"
+
+#define REPOSITORY_ROOT ".parallel-worktrees"
+
+enum { REPOSITORY_KEY_MAX = 80 };
+
+struct repository {
+	char *common_path; /* canonical */
+	char *top_path;    /* directory that holds .parallel-worktrees */
+	char *root_path;
+	char *key;         /* of the task: "7", or "OWNER.7" */
+	int common;
+	int intents;
+	int records;
+	int making;
+	int admin_trash;
+	int lock;
+	int root;
+	uint64_t task;
+	uint32_t attempt;
+	uint64_t lock_timeout_ns;
+};
+
+/*
+ * Opens all of it for the request's task, making what is missing (.gitignore first). Takes no lock. 0 or -errno: -ENOENT no
+ * such repository, -ELOOP a link or something foreign stands where our directory should be.
+ */
+int repository_open(const struct worktree_request *request, struct repository *ret, struct err *err);
+
+/* Closes it, which frees the locks unless a git of ours still runs. */
+void repository_done(struct repository *repository);
+
+/* Waits for the task's lock. 0 or -ETIMEDOUT with a sentence. */
+int repository_lock_task(struct repository *repository, struct err *err);
+
+/* Waits for the repository's lock. 0 or -ETIMEDOUT with a sentence that names who had it last. */
+int repository_lock(struct repository *repository, struct err *err);
+
+/* Frees the repository's lock. */
+void repository_unlock(struct repository *repository);
+
+/* Takes the lock of the task that a record belongs to, if nobody works on it. True also when it is our own task. */
+bool repository_try_lock_other(struct repository *repository, const struct record *record);
+
+/* Gives it back; our own task's stays. */
+void repository_unlock_other(struct repository *repository, const struct record *record);
+
+/* Takes the right to empty the trash, if nobody has it. */
+bool repository_try_lock_trash(struct repository *repository);
+
+/* Gives it back. */
+void repository_unlock_trash(struct repository *repository);
+
+/* "7" or "OWNER.7": what tells a task from all others in this repository. */
+void repository_format_key(const char *owner, uint64_t task, char ret[REPOSITORY_KEY_MAX]);
+
+/* True when the record is about the task that the repository was opened for. */
+bool repository_is_own(const struct repository *repository, const struct record *record);
+
+/* Writes the intent, durably. */
+int repository_write_intent(struct repository *repository, const struct record *record, struct err *err);
+
+/* Removes the intent. */
+int repository_drop_intent(struct repository *repository, const struct record *record, struct err *err);
+
+/* What was intended is done: makes the intent the task's record, durably. */
+int repository_finish_intent(struct repository *repository, const struct record *record, struct err *err);
+
+/* Replaces the task's record. */
+int repository_write_record(struct repository *repository, const struct record *record, struct err *err);
+
+/* Reads the task's record. 0, -ENOENT, or -errno; one that cannot be understood is set aside and counts as absent. */
+int repository_read_record(struct repository *repository, struct record *ret, struct err *err);
+
+/* Reads the intent of this task and attempt, as above. */
+int repository_read_intent(struct repository *repository, struct record *ret, struct err *err);
+
+typedef int repository_visit(struct repository *repository, const struct record *intent, void *context, struct err *err);
+
+/* Calls visit for each intent there is, with its task's lock held; those of tasks being worked on are left out. */
+int repository_visit_intents(struct repository *repository, repository_visit *visit, void *context, struct err *err);
+
+/* Adds the directories and branches (without prefix) that intents name: not to be taken before those are settled. */
+int repository_list_intended(struct repository *repository, struct names_taken *directories, struct names_taken *branches,
+			     struct err *err);
+
+/* Removes records of removed worktrees that are older than a week. */
+void repository_forget_old(struct repository *repository);
+
+/* Adds the names in the root. */
+int repository_list_root(struct repository *repository, struct names_taken *ret, struct err *err);
+
+/*
+ * Makes the intent's worktree, without files, and its admin directory, as git-worktree(1) and gitrepository-layout(5) have
+ * them. The admin directory comes to its place by one rename, complete and locked for `reason`: a foreign `git worktree
+ * prune` takes away what `git worktree add` is just making, even after that has succeeded. Only for a repository with refs
+ * in files and without configuration per worktree. The repository's lock is held. 0 or -errno.
+ */
+int repository_make_worktree(struct repository *repository, const struct record *intent, const char *reason,
+			     struct err *err);
+
+/* Removes what a killed repository_make_worktree left outside worktree and admin directory. */
+int repository_unmake_worktree(struct repository *repository, const struct record *intent, struct err *err);
+
+/* True when the repository is one for repository_make_worktree. */
+bool repository_is_plain(const struct repository *repository);
+
+/*
+ * The admin directory of the worktree `directory`, if that is a directory whose .git file and the admin directory's gitdir
+ * file point at each other: its name in <common dir>/worktrees/ (to be freed), else NULL.
+ */
+char *repository_find_admin(struct repository *repository, const char *directory);
+
+/*
+ * The admin directory that says it belongs to `directory`, whether that is there or not, or that has no gitdir file yet but
+ * was locked for `reason` (NULL = any): its name (to be freed) or NULL.
+ */
+char *repository_search_admin(struct repository *repository, const char *directory, const char *reason);
+
+/* True when the admin directory is there and says that it belongs to `directory`. */
+bool repository_is_admin_of(struct repository *repository, const char *admin, const char *directory);
+
+/*
+ * -ELOOP when one of the files that git would write for this worktree is a symbolic link: git follows those, and a task in
+ * its sandbox can make them. Once no task runs in the worktree the answer holds.
+ */
+int repository_check_links(const struct repository *repository, const char *admin, const char *branch, struct err *err);
+
+/* Takes git's own lock off, so that `git worktree prune` may have what became of a vanished worktree. */
+void repository_unlock_admin(struct repository *repository, const char *admin);
+
+/* Removes admin directories with nothing in them whose names git would make from `directory`: left by kill -9. */
+void repository_remove_empty_admins(struct repository *repository, const char *directory);
+
+/* Moves the worktree to the trash under a name that begins with `trash`; one that is not there is success. 0 or -errno. */
+int repository_trash_worktree(struct repository *repository, const char *directory, const char *trash, struct err *err);
+
+/* The same for an admin directory. */
+int repository_trash_admin(struct repository *repository, const char *admin, const char *trash, struct err *err);
+
+/*
+ * Deletes the trash, whoever put it there, unless another process is at it. Call it without the repository's lock.
+ * 0 or -errno for the first thing that could not be deleted.
+ */
+int repository_empty_trash(struct repository *repository, struct err *err);
+
+/*
+ * Removes a lock file `path` (beneath the common directory) that a killed git left. One that a live git may hold gets
+ * a second to vanish; with `is_ours` it is known that its maker is dead.
+ */
+void repository_clear_lock_file(struct repository *repository, const char *path, bool is_ours);

@@ -1,0 +1,131 @@
+/*
+ * steps.c - see steps.h.
+ */
+#include "git/steps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/failpoint.h"
+#include "base/fd.h"
+#include "platform/fs.h"
+#include "platform/random.h"
+
+void steps_git_for_repository(const struct repository *repository, struct git *ret)
+{
+	*ret = (struct git){
+		.git_dir = repository->common_path,
+		.common_dir = repository->common_path,
+		.work_tree = repository->top_path,
+		.directory = repository->common,
+		.kept_fd = repository->lock,
+	};
+}
+
+int steps_open_site(const struct repository *repository, const char *directory, const char *admin, struct git *git,
+                    struct steps_site *ret, struct err *err)
+{
+	int fd = fs_open_beneath(repository->root, directory, O_RDONLY | O_DIRECTORY, 0);
+
+	if (fd < 0)
+		return err_set(err, fd, "cannot open the worktree '%s/%s'", repository->root_path, directory);
+	*ret = (struct steps_site){
+		.path = xasprintf("%s/%s", repository->root_path, directory),
+		.git_dir = xasprintf("%s/worktrees/%s", repository->common_path, admin),
+		.directory = fd,
+	};
+	git->git_dir = ret->git_dir;
+	git->common_dir = repository->common_path;
+	git->work_tree = ret->path;
+	git->directory = fd;
+	git->kept_fd = repository->lock;
+	return 0;
+}
+
+void steps_site_done(struct steps_site *site)
+{
+	free(site->path);
+	free(site->git_dir);
+	fd_close(&site->directory);
+	*site = (struct steps_site){ .directory = -1 };
+}
+
+char *steps_lock_reason(const struct record *record)
+{
+	return xasprintf("drover task %" PRIu64 " attempt %" PRIu32, record->task, record->attempt);
+}
+
+static void delete_empty_branch(struct repository *repository, const struct record *intent)
+{
+	CLEANUP_FREE char *ref = xasprintf("refs/heads/%s", intent->branch);
+	struct git_call call = { .arguments = GIT_ARGUMENTS("update-ref", "-d", ref, intent->commit) };
+	struct command_result result = { 0 };
+	struct git git;
+
+	steps_git_for_repository(repository, &git);
+	/* Fails when it never was made, or has moved since: both are as they should be. */
+	(void)git_try(&git, &call, &result, NULL);
+	command_result_done(&result);
+	git_done(&git);
+}
+
+int steps_undo_prepare(struct repository *repository, const struct record *intent, bool keep_branch, struct err *err)
+{
+	CLEANUP_FREE char *reason = steps_lock_reason(intent);
+	CLEANUP_FREE char *admin = repository_search_admin(repository, intent->directory, reason);
+	CLEANUP_FREE char *trash = xasprintf("%s-%" PRIx64, intent->directory, random_u64());
+	CLEANUP_FREE char *lock = xasprintf("refs/heads/%s.lock", intent->branch);
+	int error = repository_trash_worktree(repository, intent->directory, trash, err);
+
+	if (error == 0 && admin)
+		error = repository_trash_admin(repository, admin, trash, err);
+	if (error == 0)
+		error = repository_unmake_worktree(repository, intent, err);
+	if (error < 0)
+		return error;
+	repository_remove_empty_admins(repository, intent->directory);
+	repository_clear_lock_file(repository, lock, true);
+	if (intent->is_new_branch && !keep_branch)
+		delete_empty_branch(repository, intent);
+	return repository_drop_intent(repository, intent, err);
+}
+
+int steps_finish_removal(struct repository *repository, const struct record *intent, struct err *err)
+{
+	CLEANUP_FREE char *standing = repository_find_admin(repository, intent->directory);
+	int error = 0;
+
+	FAILPOINT("worktree_remove_intent");
+	/* The worktree goes first: while its admin directory stands, it can be told from anything else in that place. */
+	if (standing && intent->admin && strcmp(standing, intent->admin) == 0)
+		error = repository_trash_worktree(repository, intent->directory, intent->trash, err);
+	FAILPOINT("worktree_half_removed");
+	if (error == 0 && intent->admin && repository_is_admin_of(repository, intent->admin, intent->directory))
+		error = repository_trash_admin(repository, intent->admin, intent->trash, err);
+	FAILPOINT("worktree_removed");
+	return error == 0 ? repository_finish_intent(repository, intent, err) : error;
+}
+
+static int settle(struct repository *repository, const struct record *intent, void *context UNUSED, struct err *err)
+{
+	bool is_own = repository_is_own(repository, intent);
+
+	if (intent->verb == RECORD_REMOVE)
+		return steps_finish_removal(repository, intent, err);
+	if (is_own && intent->attempt == repository->attempt)
+		return 0; /* prepare itself looks how far it came */
+	return steps_undo_prepare(repository, intent, false, err);
+}
+
+int steps_recover(struct repository *repository, struct err *err)
+{
+	int error = repository_visit_intents(repository, settle, NULL, err);
+
+	if (error < 0)
+		err_wrap(err, "clearing up after a killed drover-worktree");
+	return error;
+}
