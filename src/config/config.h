@@ -1,0 +1,46 @@
+/*
+ * config.h - settings: the user's file, and the repository's, which may only tighten them.
+ *
+ * Precedence (DESIGN 6.3): command line, environment, repository, user, default. The first two are the caller's. What the
+ * repository says counts only where it is the tighter of the two. Each value remembers where it came from.
+ */
+#pragma once
+
+#include "base/err.h"
+
+/* The repository's file, in its top directory. */
+#define CONFIG_REPOSITORY_FILE ".parallel.yaml"
+
+enum { CONFIG_FILE_MAX = 256 << 10 }; /* bytes */
+
+enum config_origin { CONFIG_FROM_DEFAULT, CONFIG_FROM_USER, CONFIG_FROM_REPOSITORY, CONFIG_ORIGIN_MAX };
+
+struct config_value {
+	uint64_t value;
+	enum config_origin origin;
+	unsigned line; /* in its file, 0 for a default */
+};
+
+/* Units are in the names; 0 means without bound for max_parallel, hard_max_concurrent and default_timeout_ns. */
+struct drover_config {
+#define SETTING(symbol, field, section, key, type, limit, initial, repository, meaning) struct config_value field;
+#include "config/config.def"
+};
+
+/* Fills in the defaults. */
+void config_init(struct drover_config *config);
+
+/*
+ * Defaults and the user's file over them: `path`, or paths_config() when NULL. No file is no error. Errors point at
+ * file:line:column; then *ret is untouched. 0 or -errno.
+ */
+int config_load_user(const char *path, struct drover_config *ret, struct err *err);
+
+/*
+ * Tightens `config` by DIRECTORY/.parallel.yaml; no file is no error. A key that a repository may not set is an error. On
+ * failure `config` is untouched. 0 or -errno.
+ */
+int config_load_repository(const char *directory, struct drover_config *config, struct err *err);
+
+/* "default", "user", "repository". */
+const char *config_origin_name(enum config_origin origin);
