@@ -1,0 +1,586 @@
+#include "daemon/attempts.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/failpoint.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "daemon/daemon.h"
+#include "daemon/processes.h"
+#include "daemon/start_message.h"
+
+enum { START_TRIES_MAX = 3, LOG_DIRECTORIES = 64 };
+
+static void send_start(struct attempt_slot *slot);
+
+void attempts_log_name(uint64_t task, uint32_t attempt, char name[64])
+{
+	/* Neighbours lie in different directories, so that shims that start at once do not wait for one directory's lock. */
+	snprintf(name, 64, PATHS_LOGS "/%02u/%llu.%u.log", (unsigned)(task % LOG_DIRECTORIES), (unsigned long long)task,
+	         attempt);
+}
+
+struct attempt_slot *attempts_slot(struct daemon *daemon, uint32_t number)
+{
+	struct attempt_slot *slot;
+
+	ASSERT(number < LIMIT_SLOTS);
+	slot = daemon->attempts.slots[number];
+	if (!slot) {
+		slot = xcalloc(1, sizeof(*slot));
+		*slot = (struct attempt_slot){ .daemon = daemon, .number = number, .channel = -1, .pidfd = -1 };
+		daemon->attempts.slots[number] = slot;
+	}
+	return slot;
+}
+
+static void on_poll_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+/* Stops watching before the descriptor is closed: a closed pidfd left in epoll ends in EBADF (FACTS §6). */
+static void unwatch(uv_poll_t **poll, int *fd)
+{
+	if (*poll) {
+		uv_poll_stop(*poll);
+		uv_close((uv_handle_t *)TAKE_PTR(*poll), on_poll_closed);
+	}
+	fd_close(fd);
+}
+
+static uv_poll_t *watch(struct attempt_slot *slot, int fd, uv_poll_cb callback)
+{
+	uv_poll_t *poll = xcalloc(1, sizeof(*poll));
+
+	if (uv_poll_init(slot->daemon->loop, poll, fd) < 0 || uv_poll_start(poll, UV_READABLE, callback) < 0)
+		NEVER("a descriptor of ours can be polled");
+	poll->data = slot;
+	return poll;
+}
+
+static void drop_shim(struct attempt_slot *slot)
+{
+	unwatch(&slot->channel_poll, &slot->channel);
+	unwatch(&slot->pidfd_poll, &slot->pidfd);
+	slot->shim = SHIM_NONE;
+	slot->shim_pid = 0;
+	slot->is_retiring = false;
+}
+
+static void unbind(struct attempt_slot *slot)
+{
+	slot->task = 0;
+	slot->is_sent = false;
+	slot->is_taken_over = false;
+	slot->start_tries = 0;
+	if (slot->is_retiring)
+		drop_shim(slot);
+}
+
+void attempts_done(struct daemon *daemon)
+{
+	for (uint32_t i = 0; i < LIMIT_SLOTS; i++) {
+		if (daemon->attempts.slots[i])
+			drop_shim(daemon->attempts.slots[i]);
+		free(TAKE_PTR(daemon->attempts.slots[i]));
+	}
+}
+
+bool attempts_read_end(const struct slot_record *record, struct core_event *ret_event)
+{
+	struct core_event event = { .kind = CORE_INPUT, .task = record->task, .attempt = record->attempt, .exit_code = -1 };
+
+	event.usage = (struct usage){
+		.cpu_us = record->user_us + record->system_us,
+		.memory_peak_bytes = record->memory_peak_bytes,
+		.output_bytes = record->output_bytes[0] + record->output_bytes[1],
+		.output_dropped_bytes = record->output_dropped[0] + record->output_dropped[1],
+		.strays = record->strays,
+		.is_known = true,
+	};
+	if (record->state == RECORD_ENDED) {
+		event.input = INPUT_EXITED;
+		if (WIFEXITED(record->wait_status))
+			event.exit_code = WEXITSTATUS(record->wait_status);
+		else
+			event.exit_signal = WTERMSIG(record->wait_status);
+		if (record->is_oom_killed && event.exit_signal == SIGKILL)
+			event.cause.kind = CAUSE_OUT_OF_MEMORY;
+	} else if (record->state == RECORD_FAILED) {
+		bool is_machine = record->start_stage == STAGE_CLONE || record->start_stage == STAGE_CGROUP ||
+		                  record->start_errno == EMFILE || record->start_errno == ENFILE;
+
+		event.input = is_machine ? INPUT_START_REFUSED : INPUT_START_FAILED;
+		event.cause = (struct cause){ .kind = CAUSE_START_FAILED, .value = (uint64_t)record->start_errno };
+		event.usage.is_known = false;
+	} else if (record->state == RECORD_UNKNOWN) {
+		event.input = INPUT_ATTEMPT_LOST;
+		event.cause.kind = CAUSE_SHIM_LOST;
+	} else {
+		return false;
+	}
+	*ret_event = event;
+	return true;
+}
+
+/* The words for a failed start, kept with the task. */
+static void describe_failed_start(struct daemon *daemon, const struct slot_record *record)
+{
+	uint32_t index = core_index(daemon->core, record->task);
+	struct roster_task *texts;
+	CLEANUP_FREE char *object = NULL;
+	CLEANUP_FREE char *detail = NULL;
+
+	if (record->state != RECORD_FAILED || index == TASK_NONE)
+		return;
+	texts = roster_task(&daemon->roster, index);
+	object = start_message_object(texts, record->start_stage);
+	if (object)
+		detail = xasprintf("%s: %s", object, strerror(record->start_errno));
+	else
+		detail = xasprintf("%s: %s", record_stage_name(record->start_stage), strerror(record->start_errno));
+	roster_set_detail(texts, detail);
+}
+
+static bool is_of_slot(const struct attempt_slot *slot, const struct slot_record *record)
+{
+	return slot->task != 0 && record->task == slot->task && record->attempt == slot->attempt &&
+	       record->nonce == slot->nonce;
+}
+
+static void feed_started(struct daemon *daemon, const struct slot_record *record)
+{
+	struct core_event event = {
+		.kind = CORE_INPUT,
+		.input = INPUT_STARTED,
+		.task = record->task,
+		.attempt = record->attempt,
+	};
+
+	daemon_feed(daemon, &event);
+}
+
+/* The record tells that the attempt is over: the slot is free for the core at once, for the shim after the commit. */
+static void feed_end(struct attempt_slot *slot, const struct slot_record *record)
+{
+	struct daemon *daemon = slot->daemon;
+	struct core_event event;
+
+	if (!attempts_read_end(record, &event))
+		return;
+	describe_failed_start(daemon, record);
+	unbind(slot);
+	daemon_feed(daemon, &event);
+}
+
+static void feed_lost(struct attempt_slot *slot)
+{
+	struct core_event event = {
+		.kind = CORE_INPUT,
+		.input = INPUT_ATTEMPT_LOST,
+		.task = slot->task,
+		.attempt = slot->attempt,
+		.exit_code = -1,
+		.cause = { .kind = CAUSE_VANISHED },
+	};
+
+	unbind(slot);
+	daemon_feed(slot->daemon, &event);
+}
+
+static void refuse_start(struct attempt_slot *slot, int error)
+{
+	struct core_event event = {
+		.kind = CORE_INPUT,
+		.input = INPUT_START_REFUSED,
+		.task = slot->task,
+		.attempt = slot->attempt,
+		.exit_code = -1,
+		.cause = { .kind = CAUSE_START_FAILED, .value = (uint64_t)-error },
+	};
+
+	unbind(slot);
+	daemon_feed(slot->daemon, &event);
+}
+
+static void fail_start(struct attempt_slot *slot, const struct err *err)
+{
+	struct core_event event = {
+		.kind = CORE_INPUT,
+		.input = INPUT_START_FAILED,
+		.task = slot->task,
+		.attempt = slot->attempt,
+		.exit_code = -1,
+		.cause = { .kind = CAUSE_START_FAILED, .value = (uint64_t)-err->code },
+	};
+	uint32_t index = core_index(slot->daemon->core, slot->task);
+
+	if (index != TASK_NONE)
+		roster_set_detail(roster_task(&slot->daemon->roster, index), err->text);
+	unbind(slot);
+	daemon_feed(slot->daemon, &event);
+}
+
+static void on_shim_message(struct attempt_slot *slot, const struct wire_shim *message)
+{
+	const struct slot_record *record = &message->record;
+
+	if (!is_of_slot(slot, record))
+		return; /* news of an attempt that is settled already */
+	FAILPOINT(message->kind == WIRE_STARTED ? "started_not_recorded" : "exit_record_seen");
+	if (message->kind == WIRE_STARTED)
+		feed_started(slot->daemon, record);
+	else if (message->kind == WIRE_ENDED)
+		feed_end(slot, record);
+	else if (message->kind == WIRE_REFUSED)
+		refuse_start(slot, -EAGAIN);
+}
+
+static void on_channel(uv_poll_t *poll, int status, int events UNUSED)
+{
+	struct attempt_slot *slot = poll->data;
+	struct wire_shim message;
+
+	for (;;) {
+		ssize_t length = status < 0 ? 0 : wire_receive(slot->channel, &message, sizeof(message), NULL, 0);
+
+		if (length == -EAGAIN)
+			return;
+		if (length <= 0) { /* the shim is gone or going: its pidfd, or the keeper, tells the rest */
+			unwatch(&slot->channel_poll, &slot->channel);
+			return;
+		}
+		if ((size_t)length == sizeof(message))
+			on_shim_message(slot, &message);
+		if (slot->channel < 0)
+			return;
+	}
+}
+
+/* The shim died. Its record tells how far it came; a keeper that lives puts another over what it left. */
+static void settle_after_shim(struct attempt_slot *slot)
+{
+	struct daemon *daemon = slot->daemon;
+	struct slot_record record;
+
+	if (slot->task == 0)
+		return;
+	if (record_read(daemon->slots_fd, slot->number, &record) < 0 || !is_of_slot(slot, &record)) {
+		feed_lost(slot);
+		return;
+	}
+	if (record.state == RECORD_ARMED) { /* it never took the START */
+		slot->is_sent = false;
+		if (++slot->start_tries >= START_TRIES_MAX || keeper_ask_shim(daemon, slot->number, false) < 0)
+			refuse_start(slot, -EAGAIN);
+		else
+			slot->shim = SHIM_ASKED;
+		return;
+	}
+	if (record.state != RECORD_STARTED) {
+		feed_end(slot, &record);
+		return;
+	}
+	if (!processes_are_left(daemon, slot->number, &record)) {
+		feed_lost(slot);
+		return;
+	}
+	attempts_take_over(daemon, core_find(daemon->core, slot->task), &record);
+}
+
+static void on_pidfd(uv_poll_t *poll, int status UNUSED, int events UNUSED)
+{
+	struct attempt_slot *slot = poll->data;
+
+	drop_shim(slot);
+	settle_after_shim(slot);
+}
+
+void attempts_on_shim_gone(struct daemon *daemon, const struct wire_keeper *message)
+{
+	struct attempt_slot *slot;
+
+	if (message->slot >= LIMIT_SLOTS)
+		return;
+	slot = attempts_slot(daemon, message->slot);
+	if (slot->shim_pid != message->pid)
+		return; /* a predecessor of the shim we know */
+	drop_shim(slot);
+	if (message->is_taken_over) {
+		slot->shim = SHIM_ASKED; /* its SHIM message follows */
+		slot->is_taken_over = true;
+		processes_mark_lost_shim(daemon, slot->task);
+	} else {
+		settle_after_shim(slot);
+	}
+}
+
+void attempts_on_shim(struct daemon *daemon, const struct wire_keeper *message, int channel, int pidfd)
+{
+	struct attempt_slot *slot;
+
+	if (message->slot >= LIMIT_SLOTS || message->error < 0 || channel < 0) {
+		fd_close(&channel);
+		fd_close(&pidfd);
+		if (message->slot < LIMIT_SLOTS) {
+			slot = attempts_slot(daemon, message->slot);
+			slot->shim = SHIM_NONE;
+			if (slot->task != 0 && !slot->is_sent)
+				refuse_start(slot, message->error < 0 ? message->error : -EAGAIN);
+		}
+		return;
+	}
+	slot = attempts_slot(daemon, message->slot);
+	drop_shim(slot);
+	slot->shim = SHIM_READY;
+	slot->shim_pid = message->pid;
+	slot->channel = channel;
+	slot->pidfd = pidfd;
+	fd_set_nonblocking(channel, true);
+	slot->channel_poll = watch(slot, channel, on_channel);
+	if (slot->task != 0 && !slot->is_sent)
+		send_start(slot);
+}
+
+/* Arms the record for the bound attempt; only then may a shim take it. */
+static int arm(struct attempt_slot *slot)
+{
+	struct daemon *daemon = slot->daemon;
+	struct slot_record record = {
+		.state = RECORD_ARMED,
+		.task = slot->task,
+		.nonce = slot->nonce,
+		.attempt = slot->attempt,
+	};
+	int r = record_lock(daemon->slots_fd, slot->number);
+
+	if (r < 0)
+		return r;
+	memcpy(record.boot_id, daemon->boot_id, sizeof(record.boot_id));
+	r = record_write(daemon->slots_fd, slot->number, &record);
+	record_unlock(daemon->slots_fd, slot->number);
+	return r;
+}
+
+/* Moves a payload that is too large for a message into a memfd. */
+static int move_payload(struct buf *message, int *ret_fd)
+{
+	struct wire_start *start = (void *)message->bytes;
+	CLEANUP_FD int fd = -1;
+	int r;
+
+	if (start->payload_length <= WIRE_INLINE_MAX)
+		return 0;
+	fd = memfd_create("drover-start", MFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	r = fd_write_all(fd, start->payload, start->payload_length);
+	if (r < 0)
+		return r;
+	start->flags |= WIRE_PAYLOAD_IN_FD;
+	message->length = sizeof(*start);
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static void send_start(struct attempt_slot *slot)
+{
+	struct daemon *daemon = slot->daemon;
+	const struct task *task = core_find(daemon->core, slot->task);
+	CLEANUP_BUF struct buf message = BUF_INIT;
+	CLEANUP_FD int payload = -1;
+	struct err err = ERR_INIT;
+	char log_name[64];
+	int r;
+
+	ASSERT(task && task->attempt == slot->attempt);
+	r = start_message_build(daemon, task, roster_task(&daemon->roster, core_index(daemon->core, task->id)), &message,
+	                        &err);
+	if (r < 0) {
+		fail_start(slot, &err);
+		return;
+	}
+	attempts_log_name(task->id, task->attempt, log_name);
+	unlinkat(daemon->state_fd, log_name, 0); /* of an earlier start of this attempt, of which nothing ran */
+	FAILPOINT("start_not_armed");
+	r = arm(slot);
+	FAILPOINT("armed_not_sent");
+	if (r == 0)
+		r = move_payload(&message, &payload);
+	if (r == 0)
+		r = wire_send(slot->channel, message.bytes, message.length, &payload, payload >= 0 ? 1 : 0);
+	if (r == -EPIPE || r == -ECONNRESET || r == -ENOTCONN) { /* an idle shim that left just now: another one */
+		drop_shim(slot);
+		if (keeper_ask_shim(daemon, slot->number, false) == 0)
+			slot->shim = SHIM_ASKED;
+		return;
+	}
+	if (r < 0) {
+		log_warning("task %llu: its shim takes no order: %s", (unsigned long long)slot->task, strerror(-r));
+		refuse_start(slot, r);
+		return;
+	}
+	slot->is_sent = true;
+	FAILPOINT("start_sent");
+}
+
+bool attempts_is_bound(struct daemon *daemon, const struct task *task)
+{
+	const struct attempt_slot *slot;
+
+	if (task->slot == TASK_NONE)
+		return false;
+	slot = daemon->attempts.slots[task->slot];
+	return slot && slot->task == task->id && slot->attempt == task->attempt;
+}
+
+void attempts_start(struct daemon *daemon, const struct effect *effect)
+{
+	const struct task *task = core_find(daemon->core, effect->task);
+	struct attempt_slot *slot;
+
+	if (!task || task->attempt != effect->attempt || task->phase != PHASE_START || task->slot != effect->slot)
+		return; /* decided otherwise since */
+	slot = attempts_slot(daemon, effect->slot);
+	if (slot->task == task->id && slot->attempt == task->attempt)
+		return; /* adopted at start, or on its way */
+	ASSERT(slot->task == 0);
+	slot->task = task->id;
+	slot->attempt = task->attempt;
+	slot->nonce = roster_task(&daemon->roster, effect->index)->nonce;
+	slot->is_sent = false;
+	roster_task(&daemon->roster, effect->index)->conditions = 0;
+	if (slot->is_retiring)
+		drop_shim(slot);
+	if (slot->shim == SHIM_READY) {
+		send_start(slot);
+	} else if (slot->shim != SHIM_ASKED) {
+		if (keeper_ask_shim(daemon, slot->number, false) == 0)
+			slot->shim = SHIM_ASKED; /* else when there is a keeper again */
+	}
+}
+
+void attempts_signal(struct daemon *daemon, const struct effect *effect, int signal_number)
+{
+	struct attempt_slot *slot;
+	struct slot_record record;
+
+	if (effect->slot == TASK_NONE)
+		return;
+	slot = attempts_slot(daemon, effect->slot);
+	if (slot->task != effect->task || slot->attempt != effect->attempt)
+		return;
+	if (!slot->is_sent) { /* nothing runs: take the order back before a shim sees it */
+		if (slot->shim != SHIM_READY)
+			refuse_start(slot, -ECANCELED);
+		return;
+	}
+	if (slot->pidfd >= 0 && syscall(SYS_pidfd_send_signal, slot->pidfd, signal_number, NULL, 0) == 0)
+		return;
+	if (signal_number == SIGUSR1 && record_read(daemon->slots_fd, slot->number, &record) == 0 &&
+	    is_of_slot(slot, &record))
+		processes_kill(daemon, slot->number, &record);
+}
+
+static int open_shim_pidfd(struct daemon *daemon, uint32_t slot, const struct slot_record *record)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, record->shim_pid, 0);
+
+	/* The pid may have been a stranger's by now: the lock proves that the shim still lived after pidfd_open. */
+	if (pidfd >= 0 && !record_is_locked(daemon->slots_fd, slot))
+		fd_close(&pidfd);
+	return pidfd;
+}
+
+static struct attempt_slot *bind_found(struct daemon *daemon, const struct task *task, const struct slot_record *record)
+{
+	struct attempt_slot *slot = attempts_slot(daemon, task->slot);
+
+	slot->task = task->id;
+	slot->attempt = task->attempt;
+	slot->nonce = record->nonce;
+	slot->is_sent = true;
+	return slot;
+}
+
+int attempts_adopt(struct daemon *daemon, const struct task *task, const struct slot_record *record)
+{
+	struct attempt_slot *slot = bind_found(daemon, task, record);
+
+	if (slot->shim == SHIM_READY && slot->shim_pid == record->shim_pid)
+		return 0;
+	drop_shim(slot);
+	slot->pidfd = open_shim_pidfd(daemon, slot->number, record);
+	if (slot->pidfd < 0) {
+		unbind(slot);
+		return -ESRCH;
+	}
+	slot->shim = SHIM_ADOPTED;
+	slot->shim_pid = record->shim_pid;
+	slot->is_retiring = true;
+	slot->pidfd_poll = watch(slot, slot->pidfd, on_pidfd);
+	return 0;
+}
+
+void attempts_take_over(struct daemon *daemon, const struct task *task, const struct slot_record *record)
+{
+	struct attempt_slot *slot = bind_found(daemon, task, record);
+
+	drop_shim(slot);
+	slot->is_taken_over = true;
+	processes_mark_lost_shim(daemon, task->id);
+	if (keeper_ask_shim(daemon, slot->number, true) == 0)
+		slot->shim = SHIM_ASKED; /* else when there is a keeper again */
+}
+
+void attempts_on_keeper_lost(struct daemon *daemon)
+{
+	for (uint32_t i = 0; i < LIMIT_SLOTS; i++) {
+		struct attempt_slot *slot = daemon->attempts.slots[i];
+
+		if (!slot)
+			continue;
+		if (slot->shim == SHIM_ASKED)
+			slot->shim = SHIM_NONE;
+		if (slot->shim != SHIM_READY)
+			continue;
+		slot->is_retiring = true;
+		if (slot->task == 0)
+			drop_shim(slot);
+		else if (!slot->pidfd_poll) /* the keeper no longer tells its end */
+			slot->pidfd_poll = watch(slot, slot->pidfd, on_pidfd);
+	}
+}
+
+void attempts_on_keeper_ready(struct daemon *daemon)
+{
+	for (uint32_t i = 0; i < LIMIT_SLOTS; i++) {
+		struct attempt_slot *slot = daemon->attempts.slots[i];
+
+		if (!slot || slot->task == 0 || slot->shim != SHIM_NONE)
+			continue;
+		if (keeper_ask_shim(daemon, slot->number, slot->is_sent) == 0)
+			slot->shim = SHIM_ASKED;
+	}
+}
+
+int attempts_leader_pid(struct daemon *daemon, const struct task *task)
+{
+	struct slot_record record;
+
+	if (!task_state_is_active(task->state) || !attempts_is_bound(daemon, task) ||
+	    record_read(daemon->slots_fd, task->slot, &record) < 0 || record.state != RECORD_STARTED ||
+	    !is_of_slot(daemon->attempts.slots[task->slot], &record))
+		return 0;
+	return record.leader_pid;
+}

@@ -1,0 +1,413 @@
+/*
+ * main.c - drover-daemon: builds the context, recovers, turns until told to stop.
+ *
+ * Started by its keeper with the keeper's socket at a descriptor; without one it starts a keeper of its own. Its exit status
+ * tells the keeper what to do (keeper/wire.h).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/failpoint.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "config/config.h"
+#include "daemon/daemon.h"
+#include "daemon/methods.h"
+#include "daemon/recovery.h"
+#include "platform/clock.h"
+#include "platform/lock.h"
+#include "platform/machine.h"
+#include "platform/random.h"
+#include "version.h"
+
+enum {
+	HOUSEKEEPING_MS = 5000,
+	HOUSEKEEPING_BUSY_MS = 100,
+	LAST_COMMIT_MS = 5000,
+	KEEP_EVENTS = 200000,
+	DROP_EVENTS_STEP = 20000
+};
+
+void daemon_take_time(struct daemon *daemon)
+{
+	daemon->now_ns = MAX(clock_monotonic_ns() + daemon->core_offset_ns, daemon->now_ns);
+	daemon->now_ms = clock_wall_ms();
+}
+
+int64_t daemon_wall_ms(const struct daemon *daemon, uint64_t core_ns)
+{
+	int64_t away_ns = (int64_t)(core_ns - daemon->now_ns);
+
+	return daemon->now_ms + away_ns / (int64_t)NS_PER_MS;
+}
+
+void daemon_stop(struct daemon *daemon, int exit_status)
+{
+	daemon->is_stopping = true;
+	daemon->exit_status = exit_status;
+}
+
+/* ---- the loop ---------------------------------------------------------------------------------------------------- */
+
+static void on_deadline(uv_timer_t *timer)
+{
+	struct daemon *daemon = timer->data;
+	struct core_event tick = { .kind = CORE_TICK };
+
+	turn_step(daemon, &tick);
+}
+
+static void set_deadline(struct daemon *daemon)
+{
+	uint64_t deadline = core_deadline(daemon->core);
+	uint64_t delay_ns = deadline > daemon->now_ns ? deadline - daemon->now_ns : 0;
+
+	if (deadline == NEVER_NS)
+		uv_timer_stop(&daemon->timer);
+	else
+		uv_timer_start(&daemon->timer, on_deadline, delay_ns / NS_PER_MS + 1, 0);
+}
+
+static void on_commit(uv_poll_t *poll, int status UNUSED, int events UNUSED)
+{
+	struct daemon *daemon = poll->data;
+
+	turn_on_commit(daemon);
+	store_finish_reads(daemon->store);
+}
+
+static void drop_old_events(struct daemon *daemon)
+{
+	if (daemon->is_broken || daemon->last_seq < daemon->first_seq + KEEP_EVENTS + DROP_EVENTS_STEP)
+		return;
+	daemon->first_seq = daemon->last_seq - KEEP_EVENTS;
+	store_txn_drop_events(turn_txn(daemon), daemon->first_seq);
+}
+
+static void on_housekeeping(uv_timer_t *timer)
+{
+	struct daemon *daemon = timer->data;
+	struct err err = ERR_INIT;
+	uint32_t tasks = daemon->roster_count_before;
+	struct core_totals totals;
+
+	if (!server_is_bound(daemon->server) && server_rebind(daemon->server, &err) < 0)
+		log_error("%s", err.text);
+	retention_run(daemon);
+	drop_old_events(daemon);
+	core_count(daemon->core, &totals);
+	daemon->roster_count_before = totals.tasks;
+	uv_timer_start(timer, on_housekeeping, totals.tasks < tasks ? HOUSEKEEPING_BUSY_MS : HOUSEKEEPING_MS, 0);
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+	struct daemon *daemon = signal->data;
+
+	log_info("signal %d: the daemon stops, tasks go on", number);
+	daemon_stop(daemon, WIRE_EXIT_STOP);
+}
+
+/*
+ * One turn: wait, take the time once, let the callbacks tell their facts to the core, hand over what changed. The wait is
+ * ours and not uv_run()'s, so that the time is taken between waiting and looking.
+ */
+static void run(struct daemon *daemon)
+{
+	struct pollfd wait = { .fd = uv_backend_fd(daemon->loop), .events = POLLIN };
+
+	while (!daemon->is_stopping) {
+		poll(&wait, 1, uv_backend_timeout(daemon->loop));
+		daemon_take_time(daemon);
+		uv_run(daemon->loop, UV_RUN_NOWAIT);
+		methods_on_drained(daemon);
+		turn_end(daemon);
+		set_deadline(daemon);
+	}
+}
+
+/* ---- the start --------------------------------------------------------------------------------------------------- */
+
+struct arguments {
+	const char *state_dir;
+	int keeper_socket;
+	enum log_level log_level;
+};
+
+static int usage(const char *what)
+{
+	fprintf(stderr, "drover-daemon: %s\nusage: drover-daemon --state DIR [--keeper-fd N] [--log-level LEVEL]\n", what);
+	return -EINVAL;
+}
+
+static int parse_arguments(int argc, char **argv, struct arguments *ret)
+{
+	static const struct option options[] = {
+		{ "state", required_argument, NULL, 's' },
+		{ "keeper-fd", required_argument, NULL, 'k' },
+		{ "log-level", required_argument, NULL, 'l' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct arguments arguments = { .keeper_socket = -1, .log_level = LOG_INFO };
+	uint64_t number;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == 's') {
+			arguments.state_dir = optarg;
+		} else if (option == 'k' && str_parse_u64(optarg, 1024, &number) == 0) {
+			arguments.keeper_socket = (int)number;
+		} else if (option == 'l' && log_parse_level(optarg) >= 0) {
+			arguments.log_level = (enum log_level)log_parse_level(optarg);
+		} else {
+			return usage("an argument is wrong");
+		}
+	}
+	if (!arguments.state_dir || arguments.state_dir[0] != '/' || strlen(arguments.state_dir) >= PATHS_MAX)
+		return usage("--state wants the absolute path of the state directory");
+	*ret = arguments;
+	return 0;
+}
+
+static int load_settings(struct daemon_settings *ret, struct err *err)
+{
+	struct drover_config config;
+	uint64_t automatic = MIN(machine_cores(), machine_memory_bytes() / GIB);
+	int r = config_load_user(NULL, &config, err);
+
+	if (r < 0)
+		return r;
+	*ret = (struct daemon_settings){
+		.slots_hard_max =
+			(uint32_t)(config.hard_max_concurrent.value ? config.hard_max_concurrent.value : LIMIT_SLOTS),
+		.keep_tasks = (uint32_t)config.keep_tasks.value,
+		.keep_ns = config.keep_days.value * NS_PER_DAY,
+		.log_head_bytes = config.log_head_bytes.value,
+		.log_tail_bytes = config.log_tail_bytes.value,
+		.timeout_ns = config.default_timeout_ns.value,
+		.keeps_worktrees = !config.cleanup_on_complete.value,
+	};
+	ret->slots = (uint32_t)(config.max_parallel.value ? config.max_parallel.value : MAX(automatic, (uint64_t)1));
+	ret->slots = MIN(ret->slots, ret->slots_hard_max);
+	return 0;
+}
+
+/* Makes the state directory if need be; one that others could write to is refused. */
+static int open_state_dir(struct daemon *daemon, struct err *err)
+{
+	struct stat status;
+
+	if (mkdir(daemon->state_dir, 0700) < 0 && errno != EEXIST)
+		return err_set(err, -errno, "make the state directory %s", daemon->state_dir);
+	daemon->state_fd = open(daemon->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (daemon->state_fd < 0 || fstat(daemon->state_fd, &status) < 0)
+		return err_set(err, -errno, "open the state directory %s", daemon->state_dir);
+	if (status.st_uid != geteuid())
+		return err_say(err, -EPERM,
+		               "the state directory %s belongs to uid %u, not to you: choose another by "
+		               "DROVER_STATE_DIR",
+		               daemon->state_dir, status.st_uid);
+	if (status.st_mode & 022)
+		return err_say(err, -EPERM, "the state directory %s can be written by others: chmod 700 it",
+		               daemon->state_dir);
+	return 0;
+}
+
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit); /* less is fine: EMFILE is handled where it comes */
+	}
+}
+
+static int open_files(struct daemon *daemon, struct err *err)
+{
+	int r = open_state_dir(daemon, err);
+
+	if (r == 0)
+		r = lock_file_take(daemon->state_fd, PATHS_DAEMON_LOCK, &daemon->lock_fd, err);
+	if (r == 0)
+		r = clock_boot_id(daemon->boot_id);
+	if (r == 0)
+		r = record_open(daemon->state_fd, PATHS_SLOTS, LIMIT_SLOTS, &daemon->slots_fd, err);
+	return r;
+}
+
+static int make_core(struct daemon *daemon, struct err *err)
+{
+	struct core_limits limits = { .tasks_max = LIMIT_TASKS, .edges_max = LIMIT_EDGES, .slots_max = LIMIT_SLOTS };
+	void *memory =
+		mmap(NULL, core_size(&limits), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return err_set(err, -errno, "reserve address space for the queue");
+	daemon->core_config = (struct core_config){
+		.slots = daemon->settings.slots,
+		.slots_hard_max = daemon->settings.slots_hard_max,
+		.backoff_max_ns = 10 * NS_PER_MIN,
+		.seed = random_u64(),
+	};
+	daemon->core = core_init(memory, &limits, &daemon->core_config);
+	return roster_init(&daemon->roster, daemon->core, err);
+}
+
+static int open_store(struct daemon *daemon, struct err *err)
+{
+	struct store_options options = { .state_fd = daemon->state_fd, .state_dir = daemon->state_dir };
+	int r = record_read_committed(daemon->slots_fd, &options.committed_seq);
+
+	if (r < 0)
+		return err_set(err, r, "read %s/" PATHS_SLOTS, daemon->state_dir);
+	r = store_open(&options, &daemon->store, err);
+	return r < 0 ? r : recovery_load(daemon, err);
+}
+
+static int open_server(struct daemon *daemon, struct err *err)
+{
+	struct server_options options = { .loop = daemon->loop, .socket_path = daemon->socket_path };
+	CLEANUP_FREE char *lines = NULL;
+	int r = paths_socket(daemon->state_dir, daemon->socket_path, err);
+
+	if (r < 0)
+		return r;
+	methods_fill(daemon, &options);
+	r = server_open(&options, &daemon->server, err);
+	if (r < 0)
+		return r;
+	FAILPOINT("socket_bound_not_told");
+	lines = xasprintf("pid %d\nsocket %s\nversion %s\n", (int)getpid(), daemon->socket_path, DROVER_VERSION);
+	if (ftruncate(daemon->lock_fd, 0) < 0 || pwrite(daemon->lock_fd, lines, strlen(lines), 0) != (ssize_t)strlen(lines))
+		return err_set(err, -errno, "write %s/" PATHS_DAEMON_LOCK, daemon->state_dir);
+	return 0;
+}
+
+static void watch_signals(struct daemon *daemon, uv_signal_t signals[2])
+{
+	static const int numbers[2] = { SIGTERM, SIGINT };
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* a closed terminal is none of its business */
+	for (int i = 0; i < 2; i++) {
+		uv_signal_init(daemon->loop, &signals[i]);
+		signals[i].data = daemon;
+		uv_signal_start(&signals[i], on_signal, numbers[i]);
+	}
+}
+
+static void watch_store(struct daemon *daemon, uv_poll_t *poll)
+{
+	uv_poll_init(daemon->loop, poll, store_fd(daemon->store));
+	poll->data = daemon;
+	uv_poll_start(poll, UV_READABLE, on_commit);
+	uv_timer_init(daemon->loop, &daemon->timer);
+	daemon->timer.data = daemon;
+	uv_timer_init(daemon->loop, &daemon->housekeeping);
+	daemon->housekeeping.data = daemon;
+	uv_timer_start(&daemon->housekeeping, on_housekeeping, HOUSEKEEPING_MS, 0);
+}
+
+static void on_git_version(struct daemon *daemon, void *context UNUSED, json_t *result, const char *code UNUSED,
+                           const struct err *err)
+{
+	if (err)
+		log_warning("worktrees cannot be made: %s", err->text);
+	else
+		daemon->git_version = xstrdup(json_string_value(json_object_get(result, "version")));
+}
+
+static int start(struct daemon *daemon, int keeper_socket, struct err *err)
+{
+	int r;
+
+	umask(077);
+	raise_descriptor_limit();
+	r = load_settings(&daemon->settings, err);
+	if (r == 0)
+		r = open_files(daemon, err);
+	if (r == 0)
+		r = make_core(daemon, err);
+	if (r == 0)
+		r = open_store(daemon, err);
+	if (r == 0)
+		r = keeper_link_open(daemon, keeper_socket, err);
+	if (r == 0)
+		r = open_server(daemon, err);
+	if (r < 0)
+		return r;
+	daemon->started_ns = daemon->now_ns;
+	recovery_run(daemon);
+	retention_sweep_environments(daemon);
+	jobs_run(daemon, "version", json_object(), on_git_version, NULL);
+	return 0;
+}
+
+/* What is being committed is answered still; a disk that hangs is not waited for longer than this. */
+static void finish_commit(struct daemon *daemon)
+{
+	struct pollfd wait = { .fd = store_fd(daemon->store), .events = POLLIN };
+
+	while (store_is_busy(daemon->store) && poll(&wait, 1, LAST_COMMIT_MS) > 0)
+		turn_on_commit(daemon);
+}
+
+static void finish(struct daemon *daemon)
+{
+	FAILPOINT("stopping");
+	finish_commit(daemon);
+	store_close(daemon->store); /* before the server: reads that are given up answer their requests */
+	server_close(daemon->server);
+	drafts_done(daemon);
+	json_decref(daemon->fresh_keys);
+	free(daemon->git_version);
+	jobs_done_all(daemon);
+	keeper_link_close(daemon, daemon->exit_status);
+	turn_done(daemon);
+	attempts_done(daemon);
+	roster_done(&daemon->roster);
+	uv_run(daemon->loop, UV_RUN_NOWAIT); /* closed handles are freed by the loop */
+}
+
+int main(int argc, char **argv)
+{
+	static struct daemon daemon; /* large, and every part of it lives as long as the process */
+	struct arguments arguments;
+	struct err err = ERR_INIT;
+	uv_signal_t signals[2];
+	uv_poll_t store_poll;
+	int r;
+
+	if (parse_arguments(argc, argv, &arguments) < 0)
+		return WIRE_EXIT_USAGE;
+	log_init(arguments.log_level, true);
+	snprintf(daemon.state_dir, sizeof(daemon.state_dir), "%s", arguments.state_dir);
+	daemon.state_fd = daemon.lock_fd = daemon.slots_fd = -1;
+	daemon.loop = uv_default_loop();
+	daemon.fresh_keys = json_object();
+	watch_signals(&daemon, signals);
+	r = start(&daemon, arguments.keeper_socket, &err);
+	if (r < 0) {
+		log_error("%s", err.text);
+		return r == -EAGAIN ? WIRE_EXIT_LOCKED : WIRE_EXIT_USAGE;
+	}
+	watch_store(&daemon, &store_poll);
+	log_info("drover %s serves %s", DROVER_VERSION, daemon.socket_path);
+	turn_end(&daemon);
+	run(&daemon);
+	finish(&daemon);
+	return daemon.exit_status;
+}

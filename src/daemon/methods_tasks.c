@@ -1,0 +1,288 @@
+/*
+ * methods_tasks.c - task.list, task.show, task.why, task.cancel, task.retry, task.release, clean.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "daemon/methods.h"
+#include "daemon/present.h"
+
+enum { TASK_BYTES = 1000 }; /* of a task in an answer, besides its command and paths */
+
+/* Which tasks a listing takes. */
+struct listing {
+	const struct roster_batch *batch; /* NULL = all */
+	uint32_t states;                  /* bit set; 0 = all */
+	int64_t ended_after_ms;           /* finished ones only when later */
+};
+
+static bool takes(const struct daemon *daemon, const struct listing *listing, uint32_t index)
+{
+	const struct task *task = core_task_at(daemon->core, index);
+
+	if (listing->batch && daemon->roster.tasks[index].batch != listing->batch)
+		return false;
+	if (listing->states && !(listing->states & 1u << task->state))
+		return false;
+	return !task_state_is_final(task->state) || task->ended_ms > listing->ended_after_ms;
+}
+
+static int read_listing(struct daemon *daemon, json_t *params, struct listing *ret, struct err *err)
+{
+	const char *batch = json_string_value(json_object_get(params, "batch"));
+	struct listing listing = { .ended_after_ms = daemon->now_ms - (int64_t)(NS_PER_DAY / NS_PER_MS) };
+	size_t i;
+	json_t *name;
+
+	if (batch) {
+		listing.batch = roster_resolve_batch(&daemon->roster, batch);
+		if (!listing.batch)
+			return err_say(err, -ENOENT, "there is no batch '%s'", batch);
+	}
+	json_array_foreach (json_object_get(params, "states"), i, name) {
+		int state = task_state_find(json_string_value(name));
+
+		if (state < 0)
+			return err_say(err, -EINVAL, "'%s' is no state of a task", json_string_value(name));
+		listing.states |= 1u << state;
+	}
+	if (listing.batch || listing.states || json_is_true(json_object_get(params, "is_all")))
+		listing.ended_after_ms = INT64_MIN;
+	*ret = listing;
+	return 0;
+}
+
+/* The first task with an id of at least `id`. */
+static uint32_t seek(const struct daemon *daemon, uint64_t id)
+{
+	uint32_t index = core_index(daemon->core, id);
+
+	if (index != TASK_NONE)
+		return index;
+	index = daemon->roster.first;
+	while (index != TASK_NONE && daemon->roster.tasks[index].id < id)
+		index = daemon->roster.tasks[index].next;
+	return index;
+}
+
+static void method_task_list(void *context, struct request *request, json_t *params)
+{
+	struct daemon *daemon = context;
+	json_int_t cursor = json_integer_value(json_object_get(params, "cursor"));
+	json_int_t limit = json_integer_value(json_object_get(params, "limit"));
+	size_t bytes = 0; /* of the answer, at the most: a page is one message */
+	json_t *tasks;
+	struct listing listing;
+	struct err err = ERR_INIT;
+	uint32_t index;
+	int r = read_listing(daemon, params, &listing, &err);
+
+	if (r < 0) {
+		server_fail(request, r == -ENOENT ? API_ERROR_NOT_FOUND : API_ERROR_INVALID_PARAMS, NULL, NULL, "%s",
+		            err.text);
+		return;
+	}
+	if (limit <= 0 || limit > LIMIT_PAGE)
+		limit = LIMIT_PAGE;
+	tasks = json_array();
+	for (index = seek(daemon, cursor > 0 ? (uint64_t)cursor : 0); index != TASK_NONE;
+	     index = daemon->roster.tasks[index].next) {
+		if (!takes(daemon, &listing, index))
+			continue;
+		bytes += TASK_BYTES + 2 * strlen(daemon->roster.tasks[index].spec);
+		if ((json_int_t)json_array_size(tasks) == limit || (json_array_size(tasks) > 0 && bytes > LIMIT_MESSAGE))
+			break;
+		json_array_append_new(tasks, present_task(daemon, index));
+	}
+	server_reply(request,
+	             json_pack("{s:o, s:o}", "tasks", tasks, "cursor",
+	                       index == TASK_NONE ? json_null() : json_integer((json_int_t)daemon->roster.tasks[index].id)));
+}
+
+static void method_task_show(void *context, struct request *request, json_t *params)
+{
+	struct daemon *daemon = context;
+	const char *text = json_string_value(json_object_get(params, "task"));
+	uint32_t index = roster_resolve(&daemon->roster, text);
+
+	if (index == TASK_NONE)
+		server_fail(request, API_ERROR_NOT_FOUND, NULL, "'drover ls --all' lists what is known",
+		            "there is no task '%s'", text);
+	else
+		server_reply(request, present_details(daemon, index));
+}
+
+/* The tasks that a call means. */
+struct selection {
+	uint32_t *items;
+	size_t count;
+	size_t capacity;
+};
+
+static void select_task(struct selection *selection, uint32_t index)
+{
+	if (selection->count == selection->capacity) {
+		selection->capacity = MAX(2 * selection->capacity, (size_t)16);
+		selection->items = xrealloc(selection->items, selection->capacity * sizeof(*selection->items));
+	}
+	selection->items[selection->count++] = index;
+}
+
+static void select_all_of(struct daemon *daemon, struct selection *selection, const struct roster_batch *batch)
+{
+	for (uint32_t index = daemon->roster.first; index != TASK_NONE; index = daemon->roster.tasks[index].next)
+		if (!batch || daemon->roster.tasks[index].batch == batch)
+			select_task(selection, index);
+}
+
+/* False when the request was answered with an error. */
+static bool read_selection(struct daemon *daemon, struct request *request, json_t *params, struct selection *selection)
+{
+	const char *batch_text = json_string_value(json_object_get(params, "batch"));
+	const struct roster_batch *batch = batch_text ? roster_resolve_batch(&daemon->roster, batch_text) : NULL;
+	size_t i;
+	json_t *text;
+
+	if (batch_text && !batch) {
+		server_fail(request, API_ERROR_NOT_FOUND, NULL, NULL, "there is no batch '%s'", batch_text);
+		return false;
+	}
+	json_array_foreach (json_object_get(params, "tasks"), i, text) {
+		uint32_t index = roster_resolve(&daemon->roster, json_string_value(text));
+
+		if (index == TASK_NONE) {
+			server_fail(request, API_ERROR_NOT_FOUND, NULL, "'drover ls --all' lists what is known",
+			            "there is no task '%s'", json_string_value(text));
+			return false;
+		}
+		select_task(selection, index);
+	}
+	if (batch)
+		select_all_of(daemon, selection, batch);
+	else if (json_is_true(json_object_get(params, "is_all")))
+		select_all_of(daemon, selection, NULL);
+	return true;
+}
+
+static json_t *answer_selection(struct daemon *daemon, const struct selection *done, json_t *refused)
+{
+	json_t *tasks = json_array();
+
+	for (size_t i = 0; i < done->count && i < LIMIT_PAGE; i++)
+		json_array_append_new(tasks, present_task(daemon, done->items[i]));
+	return json_pack("{s:o, s:I, s:o}", "tasks", tasks, "count", (json_int_t)done->count, "refused", refused);
+}
+
+/* One input to each selected task; those named one by one that cannot take it are told, of a whole batch they are passed
+ * over. */
+static void feed_selection(struct daemon *daemon, struct request *request, json_t *params, enum task_input input)
+{
+	bool is_named = json_array_size(json_object_get(params, "tasks")) > 0;
+	const char *reason = json_string_value(json_object_get(params, "reason"));
+	struct selection selection = { 0 };
+	struct selection done = { 0 };
+	json_t *refused;
+
+	if (methods_refuse_writes(daemon, request))
+		return;
+	if (!read_selection(daemon, request, params, &selection)) {
+		free(selection.items);
+		return;
+	}
+	refused = json_array();
+	for (size_t i = 0; i < selection.count; i++) {
+		const struct task *task = core_task_at(daemon->core, selection.items[i]);
+		struct core_event event = {
+			.kind = CORE_INPUT, .input = (uint8_t)input, .task = task->id, .attempt = task->attempt
+		};
+
+		if (turn_step(daemon, &event) == 0) {
+			if (reason || input == INPUT_RETRY)
+				roster_set_detail(roster_task(&daemon->roster, selection.items[i]), reason);
+			select_task(&done, selection.items[i]);
+		} else if (is_named) {
+			json_array_append_new(refused,
+			                      json_sprintf("#%llu is %s: it cannot be %s", (unsigned long long)task->id,
+			                                   task_state_name(task->state),
+			                                   input == INPUT_CANCEL  ? "cancelled"
+			                                   : input == INPUT_RETRY ? "retried"
+			                                                          : "released"));
+		}
+	}
+	methods_reply_durable(daemon, request, answer_selection(daemon, &done, refused));
+	free(selection.items);
+	free(done.items);
+}
+
+static void method_task_cancel(void *context, struct request *request, json_t *params)
+{
+	feed_selection(context, request, params, INPUT_CANCEL);
+}
+
+static void method_task_retry(void *context, struct request *request, json_t *params)
+{
+	feed_selection(context, request, params, INPUT_RETRY);
+}
+
+static void method_task_release(void *context, struct request *request, json_t *params)
+{
+	feed_selection(context, request, params, INPUT_RELEASE);
+}
+
+static void select_finished(struct daemon *daemon, struct selection *selection, int64_t ended_before_ms)
+{
+	for (uint32_t index = daemon->roster.first; index != TASK_NONE; index = daemon->roster.tasks[index].next) {
+		const struct task *task = core_task_at(daemon->core, index);
+
+		if (task_state_is_final(task->state) && task->ended_ms <= ended_before_ms)
+			select_task(selection, index);
+	}
+}
+
+static void method_clean(void *context, struct request *request, json_t *params)
+{
+	struct daemon *daemon = context;
+	const json_t *age = json_object_get(params, "older_than_s");
+	struct selection selection = { 0 };
+	json_t *refused;
+	json_int_t count = 0;
+
+	if (methods_refuse_writes(daemon, request))
+		return;
+	if (json_is_true(json_object_get(params, "is_all"))) {
+		select_finished(daemon, &selection, INT64_MAX);
+	} else if (json_is_number(age)) {
+		select_finished(daemon, &selection, daemon->now_ms - (int64_t)(json_number_value(age) * 1000));
+	} else if (!read_selection(daemon, request, params, &selection)) {
+		free(selection.items);
+		return;
+	}
+	refused = json_array();
+	for (size_t i = 0; i < selection.count; i++) {
+		unsigned long long id = daemon->roster.tasks[selection.items[i]].id;
+
+		if (id == 0)
+			continue; /* named twice */
+		if (retention_forget(daemon, selection.items[i]) == 0)
+			count++;
+		else
+			json_array_append_new(refused,
+			                      json_sprintf("#%llu is kept: it has not ended, or another task waits for it",
+			                                   id));
+	}
+	free(selection.items);
+	methods_reply_durable(daemon, request, json_pack("{s:I, s:o}", "count", count, "refused", refused));
+}
+
+void methods_tasks_fill(server_handler handlers[API_METHOD_MAX])
+{
+	handlers[API_TASK_LIST] = method_task_list;
+	handlers[API_TASK_SHOW] = method_task_show;
+	handlers[API_TASK_WHY] = method_task_show;
+	handlers[API_TASK_CANCEL] = method_task_cancel;
+	handlers[API_TASK_RETRY] = method_task_retry;
+	handlers[API_TASK_RELEASE] = method_task_release;
+	handlers[API_CLEAN] = method_clean;
+}

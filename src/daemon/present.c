@@ -1,0 +1,402 @@
+#include "daemon/present.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/units.h"
+#include "daemon/daemon.h"
+#include "daemon/start_message.h"
+
+static const char *const event_kinds[] = {
+#define STATE(symbol, name, kind, meaning) [TASK_##symbol] = "task." name,
+#include "core/task.def"
+};
+
+const char *present_event_kind(enum task_state state)
+{
+	ASSERT(state < TASK_STATE_MAX);
+	return event_kinds[state];
+}
+
+enum task_state present_event_state(const char *kind)
+{
+	for (unsigned state = 0; state < TASK_STATE_MAX; state++)
+		if (strcmp(event_kinds[state], kind) == 0)
+			return state;
+	return TASK_STATE_MAX;
+}
+
+static json_t *time_or_null(int64_t unix_ms)
+{
+	char text[UNITS_TEXT_MAX];
+
+	return unix_ms > 0 ? json_string(units_format_time(unix_ms, text)) : json_null();
+}
+
+static json_t *seconds(uint64_t ns)
+{
+	return json_real((double)(ns / NS_PER_MS) / 1000.0);
+}
+
+static json_t *string_or_null(const char *text)
+{
+	return text ? json_string(text) : json_null();
+}
+
+static json_t *field_or_null(const json_t *object, const char *name)
+{
+	json_t *value = json_object_get(object, name);
+
+	return value ? json_incref(value) : json_null();
+}
+
+static void set(json_t *object, const char *name, json_t *value)
+{
+	if (json_object_set_new_nocheck(object, name, value) < 0)
+		abort(); /* out of memory */
+}
+
+static json_t *signal_name(int number)
+{
+	const char *name = number > 0 ? sigabbrev_np(number) : NULL;
+	char text[32];
+
+	if (number <= 0)
+		return json_null();
+	if (name)
+		snprintf(text, sizeof(text), "SIG%s", name);
+	else
+		snprintf(text, sizeof(text), "SIGRT%+d", number - SIGRTMIN);
+	return json_string(text);
+}
+
+static json_t *cause_or_null(const struct task *task, const char *detail)
+{
+	char text[1024];
+
+	if (task->cause.kind == CAUSE_NONE)
+		return json_null();
+	return json_string(task_format_cause(task, detail, text, sizeof(text)));
+}
+
+/* From the start of the latest attempt to its end, or until now. */
+static json_t *duration_or_null(const struct daemon *daemon, const struct task *task)
+{
+	uint64_t end = task->ended_ns ? task->ended_ns : daemon->now_ns;
+
+	if (task->started_ns == 0)
+		return json_null();
+	return seconds(end > task->started_ns ? end - task->started_ns : 0);
+}
+
+static json_t *command_words(const json_t *spec)
+{
+	json_t *command = json_object_get(spec, "command");
+
+	if (json_is_array(command))
+		return json_incref(command);
+	return json_pack("[s, s, O]", "sh", "-c", json_object_get(spec, "shell"));
+}
+
+char *present_command_line(const char *spec_text)
+{
+	json_t *spec = json_loads(spec_text, 0, NULL);
+	struct buf line = BUF_INIT;
+	json_t *command = json_object_get(spec, "command");
+	size_t index;
+	json_t *word;
+
+	if (!json_is_array(command))
+		buf_add_text(&line, json_string_value(json_object_get(spec, "shell")));
+	json_array_foreach (command, index, word)
+		buf_add_format(&line, "%s%s", index ? " " : "", json_string_value(word));
+	json_decref(spec);
+	return buf_take(&line);
+}
+
+static void set_outcome(struct daemon *daemon, json_t *object, const struct task *task, const struct roster_task *texts)
+{
+	bool has_ended = task->ended_ms > 0;
+
+	set(object, "cause", cause_or_null(task, texts->detail));
+	set(object, "exit_code", has_ended && task->exit_code >= 0 ? json_integer(task->exit_code) : json_null());
+	set(object, "signal", has_ended ? signal_name(task->exit_signal) : json_null());
+	set(object, "duration_s", duration_or_null(daemon, task));
+	set(object, "peak_memory_bytes",
+	    task->usage.is_known ? json_integer((json_int_t)task->usage.memory_peak_bytes) : json_null());
+	set(object, "changed_files", field_or_null(texts->result, "changed_files"));
+	set(object, "branch", field_or_null(texts->result, "branch"));
+}
+
+static json_t *log_path_or_null(const struct daemon *daemon, const struct task *task)
+{
+	char name[64];
+
+	if (task->attempt == 0)
+		return json_null();
+	attempts_log_name(task->id, task->attempt, name);
+	return json_sprintf("%s/%s", daemon->state_dir, name);
+}
+
+json_t *present_task(struct daemon *daemon, uint32_t index)
+{
+	const struct task *task = core_task_at(daemon->core, index);
+	const struct roster_task *texts = roster_task(&daemon->roster, index);
+	json_t *spec = json_loads(texts->spec, 0, NULL);
+	json_t *object = json_object();
+	struct wait wait;
+
+	core_explain(daemon->core, task->id, daemon->now_ns, &wait);
+	set(object, "id", json_integer((json_int_t)task->id));
+	set(object, "name", string_or_null(texts->name));
+	set(object, "batch", json_integer((json_int_t)task->batch));
+	set(object, "batch_name", string_or_null(texts->batch->name));
+	set(object, "state", json_string(task_state_name(task->state)));
+	set(object, "reason", wait.reason == REASON_NONE ? json_null() : json_string(wait_reason_name(wait.reason)));
+	set(object, "priority", json_string(priority_name(task->priority)));
+	set(object, "attempt", json_integer(task->attempt));
+	set(object, "command", command_words(spec));
+	set(object, "label", field_or_null(spec, "label"));
+	set(object, "worktree", field_or_null(texts->result, "path"));
+	set(object, "base", task->flags & TASK_WORKTREE ? string_or_null(texts->batch->commit) : json_null());
+	set(object, "commit", field_or_null(texts->result, "commit"));
+	set(object, "log_path", log_path_or_null(daemon, task));
+	set(object, "created_at", time_or_null(task->created_ms));
+	set(object, "started_at", time_or_null(task->started_ms));
+	set(object, "ended_at", time_or_null(task->ended_ms));
+	set(object, "cpu_s", task->usage.is_known ? seconds(task->usage.cpu_us * NS_PER_US) : json_null());
+	set_outcome(daemon, object, task, texts);
+	json_decref(spec);
+	return object;
+}
+
+static json_t *present_dependency(struct daemon *daemon, const struct core_dependency *dependency)
+{
+	uint32_t index = core_index(daemon->core, dependency->task);
+	json_t *object = json_object();
+
+	set(object, "id", json_integer((json_int_t)dependency->task));
+	set(object, "name", index == TASK_NONE ? json_null() : string_or_null(roster_task(&daemon->roster, index)->name));
+	set(object, "state",
+	    index == TASK_NONE ? json_null() : json_string(task_state_name(core_task_at(daemon->core, index)->state)));
+	set(object, "is_any", json_boolean(dependency->is_any));
+	return object;
+}
+
+/* All dependencies of a task; *ret is to be freed. */
+static uint32_t take_dependencies(struct daemon *daemon, uint64_t task, struct core_dependency **ret)
+{
+	uint32_t count = core_dependencies(daemon->core, task, NULL, 0);
+
+	*ret = xcalloc(count, sizeof(**ret));
+	core_dependencies(daemon->core, task, *ret, count);
+	return count;
+}
+
+json_t *present_predecessors(struct daemon *daemon, uint64_t task)
+{
+	CLEANUP_FREE struct core_dependency *dependencies = NULL;
+	uint32_t count = take_dependencies(daemon, task, &dependencies);
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t index = core_index(daemon->core, dependencies[i].task);
+		json_t *object = json_object();
+
+		set(object, "id", json_integer((json_int_t)dependencies[i].task));
+		if (index != TASK_NONE) {
+			const struct task *other = core_task_at(daemon->core, index);
+			const struct roster_task *texts = roster_task(&daemon->roster, index);
+
+			set(object, "name", string_or_null(texts->name));
+			set(object, "state", json_string(task_state_name(other->state)));
+			set(object, "branch", field_or_null(texts->result, "branch"));
+			set(object, "commit", field_or_null(texts->result, "commit"));
+			set(object, "log_path", log_path_or_null(daemon, other));
+		}
+		json_array_append_new(list, object);
+	}
+	return list;
+}
+
+static const char *const reason_texts[] = {
+#define REASON(symbol, name, meaning) [REASON_##symbol] = meaning,
+#include "core/words.def"
+};
+
+static json_t *present_wait(struct daemon *daemon, const struct wait *wait)
+{
+	json_t *object = json_object();
+	struct buf text = BUF_INIT;
+	char number[UNITS_TEXT_MAX];
+	uint32_t holder = core_index(daemon->core, wait->holder);
+	bool has_counts = wait->need > 0;
+	bool has_until = wait->reason == REASON_BACKOFF && wait->until_ns != NEVER_NS;
+
+	buf_add_text(&text, reason_texts[wait->reason]);
+	if (has_counts)
+		buf_add_format(&text, " (%u of %u)", wait->have, wait->need);
+	if (holder != TASK_NONE)
+		buf_add_format(&text, ": #%llu %s", (unsigned long long)wait->holder,
+		               task_state_name(core_task_at(daemon->core, holder)->state));
+	if (has_until && wait->until_ns > daemon->now_ns)
+		buf_add_format(&text, ", in %s", units_format_duration(wait->until_ns - daemon->now_ns, number));
+	set(object, "reason", json_string(wait_reason_name(wait->reason)));
+	set(object, "text", json_string(text.bytes));
+	set(object, "holder", wait->holder ? json_integer((json_int_t)wait->holder) : json_null());
+	set(object, "have", has_counts ? json_integer(wait->have) : json_null());
+	set(object, "need", has_counts ? json_integer(wait->need) : json_null());
+	set(object, "until", has_until ? time_or_null(daemon_wall_ms(daemon, wait->until_ns)) : json_null());
+	buf_done(&text);
+	return object;
+}
+
+static json_t *present_conditions(const struct roster_task *texts)
+{
+	json_t *list = json_array();
+
+	if (texts->conditions & CONDITION_LOST_SHIM)
+		json_array_append_new(list, json_string("lost-shim"));
+	if (texts->conditions & CONDITION_WORKTREE_MISSING)
+		json_array_append_new(list, json_string("worktree-missing"));
+	return list;
+}
+
+static void set_usage(json_t *object, const struct usage *usage)
+{
+	set(object, "output_bytes", usage->is_known ? json_integer((json_int_t)usage->output_bytes) : json_null());
+	set(object, "output_dropped_bytes",
+	    usage->is_known ? json_integer((json_int_t)usage->output_dropped_bytes) : json_null());
+	set(object, "strays", usage->is_known ? json_integer(usage->strays) : json_null());
+}
+
+json_t *present_details(struct daemon *daemon, uint32_t index)
+{
+	const struct task *task = core_task_at(daemon->core, index);
+	const struct roster_task *texts = roster_task(&daemon->roster, index);
+	CLEANUP_FREE struct core_dependency *dependencies = NULL;
+	uint32_t count = take_dependencies(daemon, task->id, &dependencies);
+	json_t *spec = json_loads(texts->spec, 0, NULL);
+	CLEANUP_FREE char *directory = start_message_directory(texts, spec);
+	json_t *object = json_object();
+	json_t *after = json_array();
+	int pid = attempts_leader_pid(daemon, task);
+	struct wait wait;
+
+	for (uint32_t i = 0; i < count; i++)
+		json_array_append_new(after, present_dependency(daemon, &dependencies[i]));
+	core_explain(daemon->core, task->id, daemon->now_ns, &wait);
+	set(object, "task", present_task(daemon, index));
+	set(object, "wait", wait.reason == REASON_NONE ? json_null() : present_wait(daemon, &wait));
+	set(object, "spec", spec);
+	set(object, "cwd", json_string(directory));
+	set(object, "after", after);
+	set_usage(object, &task->usage);
+	set(object, "pid", pid > 0 ? json_integer(pid) : json_null());
+	set(object, "conditions", present_conditions(texts));
+	set(object, "note", field_or_null(texts->result, "note"));
+	set(object, "salvage", field_or_null(texts->result, "salvage"));
+	return object;
+}
+
+void present_add_event_data(struct buf *data, const struct task *task, const struct effect *effect)
+{
+	buf_add_format(data, "{\"attempt\":%u", task->attempt);
+	if (task_state_is_final(effect->to) || (effect->to == TASK_QUEUED && effect->from != TASK_STATE_MAX)) {
+		buf_add_format(data, ",\"cause\":\"%s\"", cause_kind_name(task->cause.kind));
+		if (task->exit_code >= 0)
+			buf_add_format(data, ",\"exit_code\":%d", task->exit_code);
+		if (task->exit_signal > 0)
+			buf_add_format(data, ",\"signal\":%d", task->exit_signal);
+	}
+	buf_add_byte(data, '}');
+}
+
+json_t *present_event(struct daemon *daemon, const struct store_event *event, enum task_state state)
+{
+	uint32_t index = core_index(daemon->core, event->task);
+	json_t *data = event->data ? json_loads(event->data, 0, NULL) : NULL;
+	json_t *object = json_object();
+
+	set(object, "seq", json_integer((json_int_t)event->seq));
+	set(object, "at", time_or_null(event->at_ms));
+	set(object, "kind", json_string(event->kind));
+	set(object, "task", event->task ? json_integer((json_int_t)event->task) : json_null());
+	set(object, "batch", event->batch ? json_integer((json_int_t)event->batch) : json_null());
+	set(object, "state", state < TASK_STATE_MAX ? json_string(task_state_name(state)) : json_null());
+	set(object, "attempt", field_or_null(data, "attempt"));
+	json_decref(data);
+	if (index == TASK_NONE)
+		return object;
+	set(object, "name", string_or_null(roster_task(&daemon->roster, index)->name));
+	set(object, "log_path", log_path_or_null(daemon, core_task_at(daemon->core, index)));
+	if (task_state_is_final(state) || state == TASK_QUEUED)
+		set_outcome(daemon, object, core_task_at(daemon->core, index), roster_task(&daemon->roster, index));
+	return object;
+}
+
+json_t *present_turn_event(struct daemon *daemon, const struct turn_event *event)
+{
+	char data[32];
+	struct store_event line = {
+		.seq = event->seq,
+		.at_ms = event->at_ms,
+		.task = event->task,
+		.batch = event->batch,
+		.kind = present_event_kind(event->state),
+		.data = data,
+	};
+
+	snprintf(data, sizeof(data), "{\"attempt\":%u}", event->attempt);
+	return present_event(daemon, &line, event->state);
+}
+
+static json_t *present_states(const struct core_totals *totals)
+{
+	json_t *object = json_object();
+
+	for (unsigned state = 0; state < TASK_STATE_MAX; state++)
+		set(object, task_state_name(state), json_integer(totals->by_state[state]));
+	return object;
+}
+
+static json_t *present_problems(const struct daemon *daemon)
+{
+	json_t *list = json_array();
+	struct err err = ERR_INIT;
+
+	if (daemon->is_broken)
+		json_array_append_new(list, json_string(daemon->broken.text));
+	else if (store_check_space(daemon->store, 0, &err) < 0)
+		json_array_append_new(list, json_string(err.text));
+	if (daemon->keeper.socket < 0)
+		json_array_append_new(list,
+		                      json_string("the keeper is gone and could not be started again: nothing can start"));
+	if (daemon->is_draining)
+		json_array_append_new(list, json_string("the daemon is stopping: it starts nothing new"));
+	return list;
+}
+
+json_t *present_status(struct daemon *daemon)
+{
+	struct core_totals totals;
+	json_t *object = json_object();
+
+	core_count(daemon->core, &totals);
+	set(object, "level", json_null());
+	set(object, "level_name", json_null());
+	set(object, "slots", json_integer(totals.slot_limit));
+	set(object, "running", json_integer(totals.active));
+	set(object, "queued",
+	    json_integer(totals.by_state[TASK_QUEUED] + totals.by_state[TASK_BLOCKED] + totals.by_state[TASK_HELD]));
+	set(object, "suspended", json_integer(totals.by_state[TASK_SUSPENDED]));
+	set(object, "states", present_states(&totals));
+	set(object, "batches", json_integer(totals.batches));
+	set(object, "is_paused", json_boolean(totals.is_paused));
+	set(object, "problems", present_problems(daemon));
+	set(object, "signals", json_null());
+	return object;
+}

@@ -1,0 +1,40 @@
+/*
+ * present.h - tasks, waits and events as the objects of proto/api.def.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "base/buf.h"
+#include "core/core.h"
+#include "daemon/turn.h"
+#include "store/store.h"
+
+struct daemon;
+
+/* TASK, TASK_DETAILS, and the list that DROVER_AFTER holds; new references. */
+json_t *present_task(struct daemon *daemon, uint32_t index);
+json_t *present_details(struct daemon *daemon, uint32_t index);
+json_t *present_predecessors(struct daemon *daemon, uint64_t task);
+
+/* EVENT for a line of the event log; fields about the task are as they are now. New reference. */
+json_t *present_event(struct daemon *daemon, const struct store_event *event, enum task_state state);
+
+/* The same for an event that has just become durable. New reference. */
+json_t *present_turn_event(struct daemon *daemon, const struct turn_event *event);
+
+/* "task.running" … */
+const char *present_event_kind(enum task_state state);
+
+/* The state of an event kind made by present_event_kind(), TASK_STATE_MAX for any other. */
+enum task_state present_event_state(const char *kind);
+
+/* Adds the data of an event's line: attempt, and what the state tells at its end. */
+void present_add_event_data(struct buf *data, const struct task *task, const struct effect *effect);
+
+/* STATUS and DAEMON_STATUS; new references. */
+json_t *present_status(struct daemon *daemon);
+json_t *present_daemon(struct daemon *daemon);
+
+/* The command of a task_spec as one line for people. To be freed. */
+char *present_command_line(const char *spec);

@@ -1,0 +1,321 @@
+#include "daemon/turn.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "daemon/daemon.h"
+#include "daemon/present.h"
+#include "platform/random.h"
+
+/* Makes room for one more item of an array that doubles. */
+static void *grow(void *items, uint32_t count, uint32_t *capacity, size_t size)
+{
+	if (count < *capacity)
+		return items;
+	*capacity = MAX(2 * *capacity, 64u);
+	return xrealloc(items, *capacity * size);
+}
+
+struct store_txn *turn_txn(struct daemon *daemon)
+{
+	struct generation *next = &daemon->turn.next;
+
+	if (!next->txn)
+		next->txn = store_txn_new();
+	return next->txn;
+}
+
+void turn_mark_dirty(struct daemon *daemon, uint32_t index)
+{
+	struct generation *next = &daemon->turn.next;
+	struct roster_task *task = roster_task(&daemon->roster, index);
+
+	if (task->is_dirty)
+		return;
+	task->is_dirty = true;
+	next->dirty = grow(next->dirty, next->dirty_count, &next->dirty_capacity, sizeof(*next->dirty));
+	next->dirty[next->dirty_count++] = index;
+}
+
+void turn_drop_dirty(struct daemon *daemon, uint32_t index)
+{
+	struct generation *next = &daemon->turn.next;
+
+	for (uint32_t i = 0; i < next->dirty_count; i++) {
+		if (next->dirty[i] == index) {
+			next->dirty[i] = next->dirty[--next->dirty_count];
+			return;
+		}
+	}
+}
+
+void turn_after_commit(struct daemon *daemon, turn_waiter call, void *context)
+{
+	struct generation *next = &daemon->turn.next;
+
+	next->waiters = grow(next->waiters, next->waiter_count, &next->waiter_capacity, sizeof(*next->waiters));
+	next->waiters[next->waiter_count++] = (struct turn_waiting){ .call = call, .context = context };
+}
+
+/* The line of the event log for a change of state, and the event for who listens. */
+static void log_change(struct daemon *daemon, const struct effect *effect)
+{
+	struct generation *next = &daemon->turn.next;
+	const struct task *task = core_task_at(daemon->core, effect->index);
+	CLEANUP_BUF struct buf data = BUF_INIT;
+	struct store_event event = {
+		.seq = ++daemon->last_seq,
+		.at_ms = daemon->now_ms,
+		.task = task->id,
+		.batch = task->batch,
+		.kind = present_event_kind(effect->to),
+	};
+
+	present_add_event_data(&data, task, effect);
+	event.data = data.bytes;
+	store_txn_append_event(turn_txn(daemon), &event);
+	next->last_seq = event.seq;
+	next->events = grow(next->events, next->event_count, &next->event_capacity, sizeof(*next->events));
+	next->events[next->event_count++] = (struct turn_event){
+		.seq = event.seq,
+		.task = task->id,
+		.batch = task->batch,
+		.at_ms = event.at_ms,
+		.attempt = task->attempt,
+		.state = effect->to,
+	};
+}
+
+/* An attempt that is to start gets a number by which its record is known from any other's. */
+static void give_nonce(struct daemon *daemon, const struct effect *effect)
+{
+	struct roster_task *texts = roster_task(&daemon->roster, effect->index);
+
+	if (attempts_is_bound(daemon, core_task_at(daemon->core, effect->index)))
+		return; /* found running at start: its record has the number it was started with */
+	texts->nonce = random_u64();
+	turn_mark_dirty(daemon, effect->index);
+}
+
+void turn_absorb(struct daemon *daemon, const struct effects *effects)
+{
+	struct generation *next = &daemon->turn.next;
+
+	for (uint32_t i = 0; i < effects->count; i++) {
+		const struct effect *effect = &effects->items[i];
+
+		if (effect->kind == EFFECT_CHANGED) {
+			turn_mark_dirty(daemon, effect->index);
+			log_change(daemon, effect);
+			continue;
+		}
+		if (effect->kind == EFFECT_START)
+			give_nonce(daemon, effect);
+		next->effects = grow(next->effects, next->effect_count, &next->effect_capacity, sizeof(*next->effects));
+		next->effects[next->effect_count++] = *effect;
+	}
+}
+
+int turn_step(struct daemon *daemon, const struct core_event *event)
+{
+	struct core_event stamped = *event;
+	struct effects effects;
+	uint32_t index;
+	int r;
+
+	stamped.wall_ms = daemon->now_ms;
+	r = core_step(daemon->core, &stamped, daemon->now_ns, &effects);
+	if (r < 0)
+		return r;
+	if (event->kind == CORE_INPUT) {
+		index = core_index(daemon->core, event->task);
+		turn_mark_dirty(daemon, index); /* even without a change of state: phase, usage, wishes */
+	}
+	turn_absorb(daemon, &effects);
+	return 0;
+}
+
+static void put_dirty_rows(struct daemon *daemon, struct generation *generation)
+{
+	for (uint32_t i = 0; i < generation->dirty_count; i++) {
+		uint32_t index = generation->dirty[i];
+		struct roster_task *texts = roster_task(&daemon->roster, index);
+		CLEANUP_FREE char *result = texts->result ? json_dumps(texts->result, JSON_COMPACT) : NULL;
+		struct store_task row = {
+			.task = *core_task_at(daemon->core, index),
+			.detail = texts->detail,
+			.result = result,
+			.nonce = texts->nonce,
+		};
+
+		texts->is_dirty = false;
+		store_txn_put_task(generation->txn, &row);
+	}
+	generation->dirty_count = 0;
+}
+
+/* Empties a generation, keeping its memory for the next. */
+static void clear_generation(struct generation *generation)
+{
+	generation->effect_count = 0;
+	generation->waiter_count = 0;
+	generation->event_count = 0;
+	generation->txn = NULL;
+}
+
+static void publish(struct daemon *daemon, struct generation *done)
+{
+	for (uint32_t i = 0; i < done->event_count; i++) {
+		const struct turn_event *event = &done->events[i];
+		bool is_final = task_state_is_final(event->state);
+		json_t *json;
+
+		daemon->turn.published_seq = event->seq;
+		if (!server_has_subscriber(daemon->server, event->batch, is_final))
+			continue;
+		json = present_turn_event(daemon, event);
+		server_publish(daemon->server, json, event->batch, is_final);
+		json_decref(json);
+	}
+}
+
+static void perform_durable(struct daemon *daemon)
+{
+	struct generation *done = &daemon->turn.in_flight;
+
+	if (done->last_seq > 0) {
+		daemon->turn.durable_seq = done->last_seq;
+		if (record_write_committed(daemon->slots_fd, done->last_seq) < 0)
+			log_warning("the slot file cannot be written: a database that loses its WAL would not be noticed");
+	}
+	if (done->effect_count > 0)
+		FAILPOINT("claimed");
+	for (uint32_t i = 0; i < done->effect_count; i++)
+		perform_effect(daemon, &done->effects[i]);
+	if (done->waiter_count > 0)
+		FAILPOINT("committed_not_acked");
+	for (uint32_t i = 0; i < done->waiter_count; i++)
+		done->waiters[i].call(daemon, done->waiters[i].context, NULL);
+	if (done->event_count > 0)
+		FAILPOINT("committed_not_notified");
+	publish(daemon, done);
+	clear_generation(done);
+}
+
+/* What ends or spares a running task is done even when it cannot be remembered; nothing new is begun. */
+static void perform_broken(struct daemon *daemon, struct generation *generation)
+{
+	for (uint32_t i = 0; i < generation->effect_count; i++) {
+		const struct effect *effect = &generation->effects[i];
+
+		if (effect->kind == EFFECT_TERMINATE || effect->kind == EFFECT_KILL || effect->kind == EFFECT_FREEZE ||
+		    effect->kind == EFFECT_THAW)
+			perform_effect(daemon, effect);
+	}
+	for (uint32_t i = 0; i < generation->waiter_count; i++)
+		generation->waiters[i].call(daemon, generation->waiters[i].context, &daemon->broken);
+	for (uint32_t i = 0; i < generation->dirty_count; i++)
+		roster_task(&daemon->roster, generation->dirty[i])->is_dirty = false;
+	generation->dirty_count = 0;
+	if (generation->txn)
+		store_txn_free(generation->txn);
+	clear_generation(generation);
+}
+
+static void on_broken(struct daemon *daemon, const struct err *err)
+{
+	struct core_event pause = { .kind = CORE_PAUSE, .value = true };
+
+	daemon->is_broken = true;
+	daemon->broken = *err;
+	log_error("%s", err->text);
+	turn_step(daemon, &pause);
+}
+
+void turn_on_commit(struct daemon *daemon)
+{
+	struct err err = ERR_INIT;
+	int r = store_is_busy(daemon->store) ? store_finish(daemon->store, &err) : -EAGAIN;
+
+	if (r == -EAGAIN)
+		return; /* only reads have ended */
+	if (r == 0) {
+		perform_durable(daemon);
+		return;
+	}
+	on_broken(daemon, &err);
+	daemon->turn.in_flight.txn = NULL; /* the store's */
+	perform_broken(daemon, &daemon->turn.in_flight);
+}
+
+/* What was gathered goes in flight; what was in flight is done and its memory gathers next. */
+static void swap_generations(struct turn *turn)
+{
+	struct generation done = turn->in_flight;
+
+	turn->in_flight = turn->next;
+	turn->next = done;
+	turn->next.last_seq = 0;
+}
+
+void turn_end(struct daemon *daemon)
+{
+	struct turn *turn = &daemon->turn;
+	struct store_facts facts = {
+		.last_task = daemon->last_task,
+		.last_batch = daemon->last_batch,
+		.last_seq = daemon->last_seq,
+		.core_offset_ns = daemon->core_offset_ns,
+		.core_last_ns = daemon->now_ns,
+		.core_last_ms = daemon->now_ms,
+	};
+
+	turn->turns++;
+	if (daemon->is_broken) {
+		swap_generations(turn);
+		perform_broken(daemon, &turn->in_flight);
+		return;
+	}
+	if (store_is_busy(daemon->store) ||
+	    (!turn->next.txn && turn->next.dirty_count == 0 && turn->next.effect_count == 0 && turn->next.waiter_count == 0))
+		return;
+	FAILPOINT("decided_not_committed");
+	turn_txn(daemon);
+	put_dirty_rows(daemon, &turn->next);
+	memcpy(facts.boot_id, daemon->boot_id, sizeof(facts.boot_id));
+	store_txn_put_clock(turn->next.txn, &facts);
+	swap_generations(turn);
+	store_commit(daemon->store, turn->in_flight.txn);
+	json_object_clear(daemon->fresh_keys); /* the store knows them from now on */
+	FAILPOINT("committing");
+}
+
+bool turn_is_idle(const struct daemon *daemon)
+{
+	const struct generation *next = &daemon->turn.next;
+
+	return !store_is_busy(daemon->store) && !next->txn && next->dirty_count == 0 && next->effect_count == 0 &&
+	       next->waiter_count == 0;
+}
+
+static void generation_done(struct generation *generation)
+{
+	clear_generation(generation);
+	free(generation->effects);
+	free(generation->waiters);
+	free(generation->events);
+	free(generation->dirty);
+}
+
+void turn_done(struct daemon *daemon)
+{
+	if (daemon->turn.next.txn)
+		store_txn_free(TAKE_PTR(daemon->turn.next.txn));
+	generation_done(&daemon->turn.next);
+	generation_done(&daemon->turn.in_flight);
+}
