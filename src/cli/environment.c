@@ -1,0 +1,133 @@
+#include "cli/environment.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+
+/* Name up to '=' or the end. */
+static size_t name_length(const char *setting)
+{
+	return strcspn(setting, "=");
+}
+
+static bool has_name(const char *setting, const char *name, size_t length)
+{
+	return name_length(setting) == length && strncmp(setting, name, length) == 0;
+}
+
+static bool is_given(const struct option_list *given, const char *setting)
+{
+	for (size_t i = 0; i < given->count; i++)
+		if (has_name(given->texts[i], setting, name_length(setting)))
+			return true;
+	return false;
+}
+
+/* What an enclosing task was told does not hold for the tasks it submits. */
+static bool is_inherited(const char *setting, bool is_clean)
+{
+	static const char *const kept[] = { "PATH", "HOME",   "USER",     "LOGNAME", "SHELL",
+		                            "LANG", "LC_ALL", "LC_CTYPE", "TZ",      "TMPDIR" };
+	static const char *const dropped[] = { "PARALLEL_TASK_ID", "PARALLEL_WORKTREE", "DROVER_AFTER" };
+
+	if (strncmp(setting, "GIT_", 4) == 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(dropped); i++)
+		if (has_name(setting, dropped[i], strlen(dropped[i])))
+			return false;
+	for (size_t i = 0; is_clean && i < ARRAY_SIZE(kept); i++)
+		if (has_name(setting, kept[i], strlen(kept[i])))
+			return true;
+	return !is_clean;
+}
+
+const char **environment_settings(const struct option_list *given, bool is_clean, struct err *err)
+{
+	const char **settings;
+	size_t present = 0, count = 0;
+
+	while (environ[present])
+		present++;
+	settings = xcalloc(present + given->count + 1, sizeof(*settings));
+	for (size_t i = 0; i < present; i++)
+		if (is_inherited(environ[i], is_clean) && !is_given(given, environ[i]))
+			settings[count++] = environ[i];
+	for (size_t i = 0; i < given->count; i++) {
+		const char *setting = given->texts[i];
+
+		if (name_length(setting) == 0) {
+			err_say(err, -EINVAL, "--env: '%.80s' has no name: write NAME=VALUE", setting);
+			free(settings);
+			return NULL;
+		}
+		if (strchr(setting, '=')) {
+			settings[count++] = setting;
+			continue;
+		}
+		for (size_t j = 0; j < present; j++)
+			if (has_name(environ[j], setting, strlen(setting)))
+				settings[count++] = environ[j];
+	}
+	return settings;
+}
+
+int environment_directory(const char *given, char path[PATHS_MAX], struct err *err)
+{
+	struct stat status;
+	size_t length = 0;
+
+	if (!given || given[0] != '/') {
+		if (!getcwd(path, PATHS_MAX))
+			return err_set(err, -errno, "cannot tell the working directory");
+		length = strlen(path);
+	}
+	if (given) {
+		int added = snprintf(path + length, PATHS_MAX - length, "%s%s", length > 0 ? "/" : "", given);
+
+		if (added < 0 || (size_t)added >= PATHS_MAX - length)
+			return err_say(err, -ENAMETOOLONG, "the directory's path is too long: %d bytes at most",
+			               PATHS_MAX - 1);
+	}
+	if (stat(path, &status) < 0)
+		return err_set(err, -errno, "cannot use the directory '%s'", path);
+	if (!S_ISDIR(status.st_mode))
+		return err_say(err, -ENOTDIR, "'%s' is no directory", path);
+	return 0;
+}
+
+unsigned environment_mask(void)
+{
+	mode_t mask = umask(022);
+
+	umask(mask);
+	return mask;
+}
+
+int environment_repository_config(const char *directory, struct drover_config *config, struct err *err)
+{
+	char path[PATHS_MAX + 8];
+	struct stat status;
+
+	if (snprintf(path, PATHS_MAX, "%s", directory) >= PATHS_MAX)
+		return 0;
+	for (;;) {
+		char *slash;
+		size_t length = strlen(path);
+
+		memcpy(path + length, "/.git", sizeof("/.git"));
+		if (lstat(path, &status) == 0) {
+			path[length] = '\0';
+			return config_load_repository(path, config, err);
+		}
+		path[length] = '\0';
+		slash = strrchr(path, '/');
+		if (!slash || length == 0)
+			return 0;
+		*slash = '\0';
+	}
+}

@@ -1,0 +1,24 @@
+/*
+ * environment.h - what a task inherits from the client: variables, directory, mask, the repository's settings.
+ */
+#pragma once
+
+#include "base/paths.h"
+#include "cli/options.h"
+#include "config/config.h"
+
+/*
+ * The settings for a batch, ended by NULL: the process's own without GIT_* and what belongs to an enclosing task, or with
+ * `is_clean` only the few that every program expects; `given` (NAME=VALUE, or NAME for the present value) over them. To be
+ * freed with free(). NULL with a sentence when a given one is malformed.
+ */
+const char **environment_settings(const struct option_list *given, bool is_clean, struct err *err);
+
+/* The absolute directory of `given` (NULL = the present one), which must exist. 0 or -errno. */
+int environment_directory(const char *given, char path[PATHS_MAX], struct err *err);
+
+/* The process's file mode creation mask. */
+unsigned environment_mask(void);
+
+/* Tightens `config` by .parallel.yaml in the top directory of the repository that `directory` is in, if any. 0 or -errno. */
+int environment_repository_config(const char *directory, struct drover_config *config, struct err *err);

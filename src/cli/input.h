@@ -1,0 +1,62 @@
+/*
+ * input.h - what `run` and `add` are to run: a command and the values it is run with.
+ *
+ *     COMMAND [ARG…] [::: VALUE…]…     -a FILE     standard input
+ *
+ * Several sources are combined, the last one changing fastest. The rules for standard input are DESIGN 6.1's.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "cli/options.h"
+#include "cli/template.h"
+
+enum { INPUT_SOURCES_MAX = 16 };
+
+struct input_source {
+	const char **values;
+	uint64_t count;
+	uint64_t capacity;
+	struct buf text; /* what the values point into when they were read from a file */
+};
+
+struct input {
+	char **words; /* of the command, borrowed; the value itself is the command when there are none */
+	size_t word_count;
+	bool is_shell;     /* the single word is text for a shell */
+	bool has_template; /* else the value is appended */
+	struct input_source sources[INPUT_SOURCES_MAX];
+	unsigned source_count; /* 0 = exactly one task, placeholders stand for themselves */
+	uint64_t task_count;
+};
+
+struct input_request {
+	char **words;
+	size_t word_count;
+	const struct option_list *files; /* -a */
+	bool is_nul_separated;
+	int stdin_fd;
+};
+
+/* Reads everything. What was read is to be given to input_done() either way. 0, or -errno with a sentence. */
+int input_read(const struct input_request *request, struct input *ret, struct err *err);
+
+/* Frees what was read. */
+void input_done(struct input *input);
+
+/* The values of task `index` (from 0) into `texts`. */
+void input_values(const struct input *input, uint64_t index, const char *texts[INPUT_SOURCES_MAX],
+                  struct template_values *ret);
+
+/* What a task runs: words of an argv, or text for a shell. */
+struct input_command {
+	struct buf bytes;  /* the words, each ended by NUL; or the shell's text */
+	size_t word_count; /* 0 = text for a shell */
+};
+
+/* What a task runs. `command->bytes` is used again from call to call. */
+void input_command(const struct input *input, const struct template_values *values, struct input_command *command);
+
+/* Adds the values with blanks between, for labels; "" when there are none. */
+void input_add_label(struct buf *buf, const struct template_values *values);

@@ -1,0 +1,115 @@
+#include "cli/output.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+enum { FLUSH_BYTES = 64 << 10 };
+
+static bool is_filtered(const struct output *output)
+{
+	return !output->is_raw && (output->is_error ? output->cli->is_error_terminal : output->cli->is_out_terminal);
+}
+
+static void add_tagged(struct output *output, struct buf *out, const char *bytes, size_t length)
+{
+	while (length > 0) {
+		const char *newline = memchr(bytes, '\n', length);
+		size_t step = newline ? (size_t)(newline - bytes) + 1 : length;
+
+		if (!output->is_inside_line)
+			buf_add_format(out, "%s\t", output->tag);
+		buf_add(out, bytes, step);
+		output->is_inside_line = !newline;
+		bytes += step;
+		length -= step;
+	}
+}
+
+static void add_plain(struct output *output, struct buf *out, const char *bytes, size_t length)
+{
+	if (output->tag) {
+		add_tagged(output, out, bytes, length);
+	} else if (length > 0) {
+		buf_add(out, bytes, length);
+		output->is_inside_line = bytes[length - 1] != '\n';
+	}
+}
+
+static void write_error(struct output *output, struct buf *text)
+{
+	cli_flush(output->cli);
+	if (fd_write_all(STDERR_FILENO, text->bytes, text->length) < 0)
+		output->cli->has_write_failed = true;
+}
+
+static void pass(struct output *output, const char *bytes, size_t length)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+
+	if (!output->is_error) {
+		add_plain(output, &output->cli->out, bytes, length);
+		if (output->cli->out.length >= FLUSH_BYTES)
+			cli_flush(output->cli);
+		return;
+	}
+	add_plain(output, &text, bytes, length);
+	if (text.length > 0)
+		write_error(output, &text);
+}
+
+void output_add(struct output *output, const char *bytes, size_t length)
+{
+	CLEANUP_BUF struct buf shown = BUF_INIT;
+
+	if (!is_filtered(output)) {
+		pass(output, bytes, length);
+		return;
+	}
+	terminal_filter_add(&output->filter, &shown, bytes, length);
+	pass(output, shown.bytes, shown.length);
+}
+
+void output_add_dropped(struct output *output, uint64_t count)
+{
+	CLEANUP_BUF struct buf line = BUF_INIT;
+
+	terminal_filter_end(&output->filter, &line);
+	if (output->is_inside_line || line.length > 0)
+		buf_add_byte(&line, '\n');
+	buf_add_format(&line, "[drover: %llu bytes dropped]\n", (unsigned long long)count);
+	pass(output, line.bytes, line.length);
+}
+
+void output_end(struct output *output)
+{
+	CLEANUP_BUF struct buf line = BUF_INIT;
+
+	terminal_filter_end(&output->filter, &line);
+	if (output->is_inside_line && (output->tag || is_filtered(output)))
+		buf_add_byte(&line, '\n');
+	pass(output, line.bytes, line.length);
+	output->is_inside_line = false;
+}
+
+int output_copy(struct output *output, struct logfile *file)
+{
+	char bytes[LOGFILE_PIECE_MAX];
+	bool has_any = false;
+
+	for (;;) {
+		uint64_t dropped;
+		ssize_t length = logfile_read(file, bytes, &dropped);
+
+		if (length < 0)
+			return (int)length;
+		if (dropped > 0)
+			output_add_dropped(output, dropped);
+		if (length > 0)
+			output_add(output, bytes, (size_t)length);
+		if (length == 0 && dropped == 0)
+			return has_any;
+		has_any = true;
+	}
+}

@@ -1,0 +1,197 @@
+/*
+ * run.c - `drover run` and `drover add`.
+ */
+#include "base/limits.h"
+#include "cli/cli.h"
+#include "cli/submit.h"
+#include "cli/watch.h"
+
+struct run_options {
+	struct submit_options submit;
+	bool keeps_order;
+	bool is_tagged;
+	bool is_json;
+	bool is_quiet;
+	const char *progress;
+};
+
+#define PLACE(field) .offset = offsetof(struct run_options, field)
+
+/* The last rows are of `run` alone. */
+enum { RUN_ONLY_ROWS = 3 };
+
+static const struct option_row run_rows[] = {
+	{ 'f', "file", "FILE", OPTION_TEXT, PLACE(submit.file),
+	  .meaning = "run the batch file FILE (YAML or JSON; - is standard input)" },
+	{ 'a', "values", "FILE", OPTION_LIST, PLACE(submit.values_files),
+	  .meaning = "values from FILE, one a line (- is standard input)" },
+	{ '0', "null", NULL, OPTION_FLAG, PLACE(submit.is_nul_separated),
+	  .meaning = "values in files end with NUL instead of a line's end" },
+	{ 'j', "jobs", "N", OPTION_TEXT, PLACE(submit.jobs),
+	  .meaning = "at most N of these tasks at once, or auto: what the machine bears" },
+	{ 'w', "worktree", "STRATEGY", OPTION_TEXT, PLACE(submit.worktree),
+	  .meaning = "each task in a git worktree of its own: checkout or none", .fallback = "checkout" },
+	{ 0, "base", "REV", OPTION_TEXT, PLACE(submit.base), .meaning = "revision that worktrees start from (HEAD)" },
+	{ 0, "priority", "P0|P1|P2", OPTION_TEXT, PLACE(submit.priority), .meaning = "P0 goes first, P2 last (P1)" },
+	{ 0, "after", "TASK", OPTION_NAMES, PLACE(submit.after), .meaning = "only when these tasks have succeeded" },
+	{ 0, "after-any", "TASK", OPTION_NAMES, PLACE(submit.after_any),
+	  .meaning = "only when these tasks have ended, however" },
+	{ 0, "name", "NAME", OPTION_TEXT, PLACE(submit.name),
+	  .meaning = "name of the task; may be a template such as 'lint-{#}'" },
+	{ 0, "batch", "NAME", OPTION_TEXT, PLACE(submit.batch), .meaning = "name of the batch" },
+	{ 0, "timeout", "TIME", OPTION_DURATION, PLACE(submit.timeout),
+	  .meaning = "end an attempt that runs longer: 90s, 1h30m" },
+	{ 0, "grace", "TIME", OPTION_DURATION, PLACE(submit.grace),
+	  .meaning = "between asking a task to end and ending it (10s)" },
+	{ 0, "retries", "N", OPTION_COUNT, PLACE(submit.retries), .meaning = "try a failed task again up to N times",
+	  .limit = LIMIT_RETRIES },
+	{ 0, "retry-delay", "TIME", OPTION_DURATION, PLACE(submit.retry_delay),
+	  .meaning = "before the first retry, doubling (1s)" },
+	{ 0, "idempotent", NULL, OPTION_FLAG, PLACE(submit.is_idempotent),
+	  .meaning = "may be run again when its end could not be learnt" },
+	{ 0, "leave-running", NULL, OPTION_FLAG, PLACE(submit.leaves_running),
+	  .meaning = "what a task leaves running at its end goes on" },
+	{ 0, "split-output", NULL, OPTION_FLAG, PLACE(submit.splits_output),
+	  .meaning = "keep standard error apart from standard output" },
+	{ 0, "stdin", "FILE", OPTION_TEXT, PLACE(submit.stdin_file), .meaning = "standard input of each task (/dev/null)" },
+	{ 0, "hold", NULL, OPTION_FLAG, PLACE(submit.is_held), .meaning = "wait for 'drover release'" },
+	{ 0, "env", "NAME=VALUE", OPTION_LIST, PLACE(submit.environment),
+	  .meaning = "set a variable; NAME alone keeps its present value" },
+	{ 0, "clean-env", NULL, OPTION_FLAG, PLACE(submit.has_clean_environment),
+	  .meaning = "pass on only PATH, HOME and the like" },
+	{ 0, "cwd", "DIR", OPTION_TEXT, PLACE(submit.cwd), .meaning = "run in DIR" },
+	{ 0, "json", NULL, OPTION_FLAG, PLACE(is_json), .meaning = "results as JSON" },
+	{ 'q', "quiet", NULL, OPTION_FLAG, PLACE(is_quiet), .meaning = "no ids, progress, table or summary" },
+	{ 'k', "keep-order", NULL, OPTION_FLAG, PLACE(keeps_order), .meaning = "outputs in the order of the values" },
+	{ 0, "tag", NULL, OPTION_FLAG, PLACE(is_tagged),
+	  .meaning = "the task's name or value before each line of its output" },
+	{ 0, "progress", "MODE", OPTION_TEXT, PLACE(progress), .meaning = "bar, plain, json or none, on standard error" },
+};
+
+/* The mode asked for, or the one that fits; −1 when there is none of that name. */
+static int find_mode(const struct cli *cli, const struct run_options *options)
+{
+	if (options->progress)
+		return progress_parse_mode(options->progress);
+	if (options->is_quiet || options->is_json)
+		return PROGRESS_NONE;
+	return cli->is_error_terminal ? PROGRESS_BAR : PROGRESS_FAILURES;
+}
+
+static int run(struct cli *cli, const struct run_options *options, const struct option_rest *rest)
+{
+	struct watch_options watch_options = {
+		.is_quiet = options->is_quiet,
+		.keeps_order = options->keeps_order,
+		.is_tagged = options->is_tagged,
+		.is_json = options->is_json,
+	};
+	CLEANUP(client_cleanup) struct client *client = NULL;
+	struct submit_result submitted;
+	int mode = find_mode(cli, options);
+	int status;
+
+	if (mode < 0)
+		return cli_refuse(cli, "--progress: '%.40s' is not bar, plain, json or none", options->progress);
+	watch_options.progress = (enum progress_mode)mode;
+	status = submit_batch(cli, &options->submit, rest, &submitted, &client);
+	if (status == 0 && submitted.count > 0) {
+		status = watch_batch(cli, client, &submitted, &watch_options);
+	} else if (status == 0) {
+		struct tally tally = { 0 };
+		json_t *summary = tally_json(&tally, 0, 0);
+
+		if (options->is_json)
+			cli_print_json(cli, summary);
+		else if (!options->is_quiet)
+			cli_tell(cli, "there are no values, so there is nothing to run");
+		json_decref(summary);
+	}
+	submit_done(&submitted);
+	return status;
+}
+
+static int handle_run(struct cli *cli, int argc, char **argv)
+{
+	struct run_options options = { 0 };
+	struct option_rest rest = { 0 };
+	int status = CLI_OK;
+
+	if (cli_parse(cli, argc, argv, &options, &rest, &status))
+		status = run(cli, &options, &rest);
+	cli_done(cli, &options, &rest);
+	return status;
+}
+
+static void print_ids(struct cli *cli, const struct run_options *options, const struct submit_result *submitted)
+{
+	if (options->is_json) {
+		json_t *ids = json_array();
+		json_t *value;
+
+		for (uint64_t i = 0; i < submitted->count; i++)
+			json_array_append_new(ids, json_integer((json_int_t)(submitted->first + i)));
+		value = json_pack("{s:o, s:I, s:o}", "batch",
+		                  submitted->count > 0 ? json_integer((json_int_t)submitted->batch) : json_null(), "tasks",
+		                  (json_int_t)submitted->count, "ids", ids);
+		cli_print_json(cli, value);
+		json_decref(value);
+		return;
+	}
+	for (uint64_t i = 0; i < submitted->count && !options->is_quiet; i++)
+		buf_add_format(&cli->out, "%llu\n", (unsigned long long)(submitted->first + i));
+}
+
+static int handle_add(struct cli *cli, int argc, char **argv)
+{
+	struct run_options options = { 0 };
+	struct option_rest rest = { 0 };
+	int status = CLI_OK;
+
+	if (cli_parse(cli, argc, argv, &options, &rest, &status)) {
+		CLEANUP(client_cleanup) struct client *client = NULL;
+		struct submit_result submitted;
+
+		status = submit_batch(cli, &options.submit, &rest, &submitted, &client);
+		if (status == 0)
+			print_ids(cli, &options, &submitted);
+		submit_done(&submitted);
+	}
+	cli_done(cli, &options, &rest);
+	return status;
+}
+
+#define INPUT_HELP                                                                                                          \
+	"Several words are a program and its arguments, run without a shell; a single word with a blank in it is text "     \
+	"for\n"                                                                                                             \
+	"sh -c. VALUEs follow ':::' (several ':::' are combined), or come from files with -a, or from standard input when " \
+	"the\n"                                                                                                             \
+	"command holds a placeholder and neither is given. Placeholders: {} value, {.} without extension, {/} base name,\n" \
+	"{//} directory, {/.} base name without extension, {#} number, {1} {2} values of one ':::'. Without a "             \
+	"placeholder\n"                                                                                                     \
+	"the value is the last argument."
+
+const struct command command_run = {
+	.name = "run",
+	.usage = "[OPTION]… [--] COMMAND [ARG]… [::: VALUE…]…   or   -f FILE",
+	.summary = "runs tasks and waits for them",
+	.more = INPUT_HELP
+	"\n\nCtrl-C once: nothing more is started; twice: what runs is cancelled. When this program ends, tasks go on.\n"
+	"Exit status: that of a single plain command, else 0 when all succeeded and 1 when not; 130 when interrupted.",
+	COMMAND_OPTIONS(run_rows),
+	.runs_commands = true,
+	.method = API_BATCH_COMMIT,
+	.handle = handle_run,
+};
+
+const struct command command_add = {
+	.name = "add",
+	.usage = "[OPTION]… [--] COMMAND [ARG]… [::: VALUE…]…   or   -f FILE",
+	.summary = "queues tasks and prints their ids",
+	.more = INPUT_HELP,
+	.options = run_rows,
+	.option_count = ARRAY_SIZE(run_rows) - RUN_ONLY_ROWS,
+	.runs_commands = true,
+	.method = API_BATCH_COMMIT,
+	.handle = handle_add,
+};

@@ -1,0 +1,433 @@
+#include "cli/submit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/str.h"
+#include "base/units.h"
+#include "cli/environment.h"
+#include "config/batch.h"
+
+/* A batch as it grows. */
+struct builder {
+	struct cli *cli;
+	const struct submit_options *options;
+	struct drover_config config; /* the repository's */
+	char directory[PATHS_MAX];
+	struct buf common; /* ",…" of every task's specification */
+	struct submission *submission;
+	struct submit_result *result;
+};
+
+static void add_member(struct buf *buf, const char *name, const char *text)
+{
+	buf_add_format(buf, ",\"%s\":", name);
+	submission_add_string(buf, text, false);
+}
+
+static void add_list(struct buf *buf, const char *name, const struct option_list *list)
+{
+	if (list->count == 0)
+		return;
+	buf_add_format(buf, ",\"%s\":[", name);
+	for (size_t i = 0; i < list->count; i++) {
+		if (i > 0)
+			buf_add_byte(buf, ',');
+		submission_add_string(buf, list->texts[i], false);
+	}
+	buf_add_byte(buf, ']');
+}
+
+static void add_seconds(struct buf *buf, const char *name, const struct option_number *number)
+{
+	if (number->is_set)
+		buf_add_format(buf, ",\"%s\":%.9g", name, (double)number->value / (double)NS_PER_SEC);
+}
+
+static void add_flag(struct buf *buf, const char *name, bool is_set)
+{
+	if (is_set)
+		buf_add_format(buf, ",\"%s\":true", name);
+}
+
+static int check_text(const char *option, const char *text, struct err *err)
+{
+	if (text && !str_is_utf8(text, strlen(text)))
+		return err_say(err, -EINVAL, "--%s: the value is not valid UTF-8 text", option);
+	return 0;
+}
+
+int submit_add_task_options(const struct submit_options *options, struct buf *spec, struct err *err)
+{
+	int code = check_text("stdin", options->stdin_file, err);
+
+	for (size_t i = 0; i < options->after.count && code == 0; i++)
+		code = check_text("after", options->after.texts[i], err);
+	for (size_t i = 0; i < options->after_any.count && code == 0; i++)
+		code = check_text("after-any", options->after_any.texts[i], err);
+	if (code < 0)
+		return code;
+	if (options->priority && strcmp(options->priority, "P0") != 0 && strcmp(options->priority, "P1") != 0 &&
+	    strcmp(options->priority, "P2") != 0)
+		return err_say(err, -EINVAL, "--priority: '%.40s' is not P0, P1 or P2", options->priority);
+	if (options->priority)
+		add_member(spec, "priority", options->priority);
+	if (options->stdin_file)
+		add_member(spec, "stdin", options->stdin_file);
+	add_list(spec, "after", &options->after);
+	add_list(spec, "after_any", &options->after_any);
+	add_seconds(spec, "timeout_s", &options->timeout);
+	add_seconds(spec, "grace_s", &options->grace);
+	if (options->retries.is_set)
+		buf_add_format(spec, ",\"retries\":%llu", (unsigned long long)options->retries.value);
+	add_seconds(spec, "retry_delay_s", &options->retry_delay);
+	add_flag(spec, "is_idempotent", options->is_idempotent);
+	add_flag(spec, "leave_running", options->leaves_running);
+	add_flag(spec, "split_output", options->splits_output);
+	add_flag(spec, "is_held", options->is_held);
+	return 0;
+}
+
+/* -j: the number, clamped by the repository's hard limit, or what the file or the repository says. 0 = auto. */
+static int find_limit(const struct builder *builder, uint64_t from_file, uint64_t *ret, struct err *err)
+{
+	const struct config_value *hard = &builder->config.hard_max_concurrent;
+	const struct config_value *usual = &builder->config.max_parallel;
+	const char *jobs = builder->options->jobs;
+	uint64_t limit = from_file;
+
+	if (jobs && strcmp(jobs, "auto") == 0)
+		limit = 0;
+	else if (jobs && (str_parse_u64(jobs, LIMIT_SLOTS, &limit) < 0 || limit == 0))
+		return err_say(err, -EINVAL, "-j: '%.40s' is not a number from 1 to %d, or auto", jobs, LIMIT_SLOTS);
+	if (limit == 0 && usual->origin == CONFIG_FROM_REPOSITORY)
+		limit = usual->value;
+	if (limit > hard->value && hard->origin == CONFIG_FROM_REPOSITORY) {
+		cli_tell(builder->cli,
+		         "at most %llu at once instead of %llu: limits.hardMaxConcurrent of the repository's %s",
+		         (unsigned long long)hard->value, (unsigned long long)limit, CONFIG_REPOSITORY_FILE);
+		limit = hard->value;
+	}
+	*ret = limit;
+	return 0;
+}
+
+static int set_text(json_t *params, const char *member, const char *option, const char *text, struct err *err)
+{
+	int code = check_text(option, text, err);
+
+	if (code == 0 && text)
+		json_object_set_new(params, member, json_string(text));
+	return code;
+}
+
+static int check_worktree(const char *strategy, struct err *err)
+{
+	static const char *const known[] = { "none", "auto", "checkout" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (!strategy || strcmp(strategy, known[i]) == 0)
+			return 0;
+	return err_say(err, -EINVAL, "--worktree: '%.40s' is not none, auto or checkout", strategy);
+}
+
+/* The parameters of batch.open. `file` is NULL without a batch file. */
+static json_t *make_open_params(const struct builder *builder, const struct batch_file *file, struct err *err)
+{
+	const struct submit_options *options = builder->options;
+	const struct config_value *cleanup = &builder->config.cleanup_on_complete;
+	const char *name = options->batch ? options->batch : file ? file->name : NULL;
+	const char *worktree = options->worktree ? options->worktree : file ? file->worktree : NULL;
+	const char *base = options->base ? options->base : file ? file->base : NULL;
+	json_t *params = json_pack("{s:i}", "umask", (int)environment_mask());
+	uint64_t limit = 0;
+	int code = check_worktree(options->worktree, err);
+
+	if (code == 0)
+		code = set_text(params, "cwd", "cwd", builder->directory, err);
+	if (code == 0)
+		code = set_text(params, "name", "batch", name, err);
+	if (code == 0)
+		code = set_text(params, "worktree", "worktree", worktree, err);
+	if (code == 0)
+		code = set_text(params, "base", "base", base, err);
+	if (code == 0)
+		code = find_limit(builder, file ? file->limit : 0, &limit, err);
+	if (limit > 0)
+		json_object_set_new(params, "limit", json_integer((json_int_t)limit));
+	if (cleanup->origin == CONFIG_FROM_REPOSITORY)
+		json_object_set_new(params, "cleanup_on_complete", json_boolean(cleanup->value != 0));
+	if (code == 0)
+		return params;
+	json_decref(params);
+	return NULL;
+}
+
+/* The repository's time limit, for tasks that name none. */
+static uint64_t default_timeout_ns(const struct builder *builder)
+{
+	const struct config_value *timeout = &builder->config.default_timeout_ns;
+
+	return timeout->origin == CONFIG_FROM_REPOSITORY ? timeout->value : 0;
+}
+
+/* Everything before the tasks: settings, environment, the open batch. 0 or an exit status. */
+static int begin(struct builder *builder, const struct batch_file *file)
+{
+	const struct submit_options *options = builder->options;
+	CLEANUP_FREE const char **settings = NULL;
+	struct err err = ERR_INIT;
+	json_t *params;
+	int code;
+
+	config_init(&builder->config);
+	code = environment_directory(options->cwd, builder->directory, &err);
+	if (code == 0)
+		code = environment_repository_config(builder->directory, &builder->config, &err);
+	if (code == 0)
+		code = submit_add_task_options(options, &builder->common, &err);
+	if (code == 0) {
+		settings = environment_settings(&options->environment, options->has_clean_environment, &err);
+		code = settings ? 0 : err.code;
+	}
+	if (code < 0)
+		return cli_refuse(builder->cli, "%s", err.text);
+	if (default_timeout_ns(builder) > 0 && !options->timeout.is_set && !file)
+		buf_add_format(&builder->common, ",\"timeout_s\":%.9g",
+		               (double)default_timeout_ns(builder) / (double)NS_PER_SEC);
+	params = make_open_params(builder, file, &err);
+	if (!params)
+		return cli_refuse(builder->cli, "%s", err.text);
+	builder->submission = submission_new(params, &err);
+	if (!builder->submission) {
+		cli_tell(builder->cli, "%s", err.text);
+		return CLI_FAILED;
+	}
+	submission_add_environment(builder->submission, settings);
+	return 0;
+}
+
+/* ,"name":… by the template of --name. */
+static int add_name(const struct builder *builder, const struct template_values *values, struct buf *spec)
+{
+	const char *template = builder->options->name;
+	CLEANUP_BUF struct buf name = BUF_INIT;
+
+	if (values->count > 0)
+		template_expand(&name, template, values, false);
+	else
+		buf_add_text(&name, template);
+	if (!str_is_task_name(name.bytes ? name.bytes : ""))
+		return cli_refuse(
+			builder->cli,
+			"--name: '%.80s' is no name: 1 to 64 letters, digits, '.', '_' and '-', with a letter in it",
+			name.bytes ? name.bytes : "");
+	add_member(spec, "name", name.bytes);
+	return 0;
+}
+
+static void add_command(const struct input_command *command, struct buf *spec)
+{
+	const char *at = command->bytes.bytes ? command->bytes.bytes : "";
+	bool is_latin1 = !str_is_utf8(at, command->bytes.length);
+
+	buf_add_text(spec, command->word_count > 0 ? "{\"command\":[" : "{\"shell\":");
+	for (size_t i = 0; i < command->word_count; i++, at += strlen(at) + 1) {
+		if (i > 0)
+			buf_add_byte(spec, ',');
+		submission_add_string(spec, at, is_latin1);
+	}
+	if (command->word_count > 0)
+		buf_add_byte(spec, ']');
+	else
+		submission_add_string(spec, at, false || is_latin1);
+	if (is_latin1)
+		buf_add_text(spec, ",\"is_latin1\":true");
+}
+
+static void add_label(const struct template_values *values, struct buf *spec)
+{
+	CLEANUP_BUF struct buf label = BUF_INIT;
+	CLEANUP_BUF struct buf shown = BUF_INIT;
+
+	if (values->count == 0)
+		return;
+	input_add_label(&label, values);
+	str_add_visible(&shown, label.bytes ? label.bytes : "", MIN(label.length, (size_t)1000));
+	buf_add_text(spec, ",\"label\":");
+	submission_add_string(spec, shown.bytes ? shown.bytes : "", false);
+}
+
+static int add_input_tasks(struct builder *builder, const struct input *input)
+{
+	struct input_command command = { 0 };
+	CLEANUP_BUF struct buf spec = BUF_INIT;
+	int status = 0;
+
+	for (uint64_t i = 0; i < input->task_count && status == 0; i++) {
+		const char *texts[INPUT_SOURCES_MAX];
+		struct template_values values;
+		struct client_error error = { 0 };
+
+		input_values(input, i, texts, &values);
+		input_command(input, &values, &command);
+		buf_clear(&spec);
+		add_command(&command, &spec);
+		add_label(&values, &spec);
+		buf_add(&spec, builder->common.bytes, builder->common.length);
+		if (builder->options->name)
+			status = add_name(builder, &values, &spec);
+		buf_add_byte(&spec, '}');
+		if (status == 0 && submission_add_task(builder->submission, spec.bytes, spec.length, &error) < 0)
+			status = cli_fail(builder->cli, &error);
+	}
+	buf_done(&command.bytes);
+	return status;
+}
+
+/* What the command line says of every task goes over what the file says. */
+static json_t *make_overrides(const struct builder *builder)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	json_t *overrides;
+
+	buf_add_text(&text, "{");
+	if (builder->common.length > 0)
+		buf_add(&text, builder->common.bytes + 1, builder->common.length - 1);
+	buf_add_text(&text, "}");
+	overrides = json_loads(text.bytes, 0, NULL);
+	ASSERT(overrides);
+	return overrides;
+}
+
+static int add_file_tasks(struct builder *builder, const struct batch_file *file)
+{
+	json_t *overrides = make_overrides(builder);
+	double timeout_s = (double)default_timeout_ns(builder) / (double)NS_PER_SEC;
+	json_t *task;
+	size_t i;
+	int status = 0;
+
+	json_array_foreach (file->tasks, i, task) {
+		struct client_error error = { 0 };
+		char *text;
+
+		json_object_update(task, overrides);
+		if (timeout_s > 0 && !json_object_get(task, "timeout_s"))
+			json_object_set_new(task, "timeout_s", json_real(timeout_s));
+		if (json_is_true(json_object_get(task, "split_output")))
+			builder->result->splits_output = true;
+		text = json_dumps(task, JSON_COMPACT);
+		ASSERT(text);
+		if (submission_add_task(builder->submission, text, strlen(text), &error) < 0)
+			status = cli_fail(builder->cli, &error);
+		free(text);
+		if (status != 0)
+			break;
+	}
+	json_decref(overrides);
+	return status;
+}
+
+/* Options that make no sense beside -f. */
+static const char *find_clash(const struct submit_options *options, const struct option_rest *rest)
+{
+	if (rest->count > 0)
+		return "a command";
+	if (options->values_files.count > 0)
+		return "-a";
+	if (options->name)
+		return "--name";
+	if (options->stdin_file)
+		return "--stdin";
+	return options->after.count > 0 || options->after_any.count > 0 ? "--after" : NULL;
+}
+
+static int build_from_file(struct builder *builder, const struct option_rest *rest)
+{
+	const char *clash = find_clash(builder->options, rest);
+	struct batch_file file;
+	struct err err = ERR_INIT;
+	int status;
+
+	if (clash)
+		return cli_refuse(builder->cli, "%s cannot be given together with -f: the file says what to run", clash);
+	if (batch_file_read(builder->options->file, &file, &err) < 0) {
+		cli_tell(builder->cli, "%s", err.text);
+		return CLI_USAGE;
+	}
+	builder->result->is_file = true;
+	status = begin(builder, &file);
+	if (status == 0)
+		status = add_file_tasks(builder, &file);
+	batch_file_done(&file);
+	return status;
+}
+
+static int build_from_words(struct builder *builder, const struct option_rest *rest)
+{
+	struct input *input = &builder->result->input;
+	struct input_request request = {
+		.words = rest->texts,
+		.word_count = rest->count,
+		.files = &builder->options->values_files,
+		.is_nul_separated = builder->options->is_nul_separated,
+		.stdin_fd = STDIN_FILENO,
+	};
+	struct err err = ERR_INIT;
+	int status;
+
+	if (input_read(&request, input, &err) < 0)
+		return cli_refuse(builder->cli, "%s", err.text);
+	builder->result->is_single = input->source_count == 0;
+	if (builder->options->name && input->task_count > 1 && !template_has_placeholder(builder->options->name))
+		return cli_refuse(builder->cli, "--name: one name for %llu tasks; use a template such as '%.40s-{#}'",
+		                  (unsigned long long)input->task_count, builder->options->name);
+	status = begin(builder, NULL);
+	return status != 0 ? status : add_input_tasks(builder, input);
+}
+
+static int send(struct builder *builder, struct client **ret_client)
+{
+	struct client_error error = { 0 };
+	json_t *answer, *warning;
+	size_t i;
+	int status = cli_connect(builder->cli, true, ret_client);
+
+	if (status != 0)
+		return status;
+	answer = submission_send(builder->submission, *ret_client, &error);
+	if (!answer)
+		return cli_fail(builder->cli, &error);
+	builder->result->batch = (uint64_t)json_integer_value(json_object_get(answer, "batch"));
+	builder->result->first = (uint64_t)json_integer_value(json_object_get(answer, "first"));
+	builder->result->count = (uint64_t)json_integer_value(json_object_get(answer, "count"));
+	builder->result->seq = json_integer_value(json_object_get(answer, "seq"));
+	json_array_foreach (json_object_get(answer, "warnings"), i, warning)
+		cli_tell(builder->cli, "%s", json_string_value(warning));
+	json_decref(answer);
+	return 0;
+}
+
+int submit_batch(struct cli *cli, const struct submit_options *options, const struct option_rest *rest,
+                 struct submit_result *ret, struct client **ret_client)
+{
+	struct builder builder = { .cli = cli, .options = options, .result = ret };
+	int status;
+
+	*ret = (struct submit_result){ .splits_output = options->splits_output };
+	status = options->file ? build_from_file(&builder, rest) : build_from_words(&builder, rest);
+	if (status == 0 && submission_count(builder.submission) > 0)
+		status = send(&builder, ret_client);
+	submission_free(builder.submission);
+	buf_done(&builder.common);
+	return status;
+}
+
+void submit_done(struct submit_result *result)
+{
+	input_done(&result->input);
+}
