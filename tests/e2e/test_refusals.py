@@ -1,0 +1,312 @@
+"""What is refused, and that a refusal leaves nothing half done: messages, databases, full disks. FAULTS 11, 14, 53."""
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+
+import pytest
+
+import harness
+
+PROTOCOL, PARSE, TOO_LARGE, INVALID_REQUEST, INVALID_PARAMS = -32001, -32700, -32003, -32600, -32602
+METHOD_NOT_FOUND, HELLO_FIRST = -32601, -32002
+
+
+def still_works(drover):
+    assert drover.good('run', '--', 'echo', 'works') == 'works\n'
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+def test_another_protocol_is_refused_with_both_numbers(drover):
+    drover.start()
+    raw = drover.connect(hello=False)
+    answer = raw.ask('hello', {'protocol': 999, 'client': 'future'})
+    assert answer['error']['code'] == PROTOCOL
+    assert '999' in answer['error']['message'] and '1' in answer['error']['message']
+    still_works(drover)
+
+
+def test_hello_comes_first(drover):
+    drover.start()
+    assert drover.connect(hello=False).ask('status')['error']['code'] == HELLO_FIRST
+    still_works(drover)
+
+
+@pytest.mark.parametrize('line, code', [
+    (b'this is no JSON\n', PARSE),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "status"\n', PARSE),
+    (b'\xff\xfe{}\n', PARSE),
+    (b'{"jsonrpc": "2.0", "id": 1, "id": 2, "method": "status"}\n', PARSE),
+    (b'[' * 200 + b']' * 200 + b'\n', PARSE),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "status", "params": {"a": "\\u0000"}}\n', None),
+    (b'42\n', None),
+    (b'{"id": 1}\n', INVALID_REQUEST),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": 7}\n', INVALID_REQUEST),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "no.such", "params": {}}\n', METHOD_NOT_FOUND),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "task.show", "params": {}}\n', INVALID_PARAMS),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "task.show", "params": {"task": 1}}\n', INVALID_PARAMS),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "task.show", "params": {"task": "1", "tsak": 1}}\n', INVALID_PARAMS),
+    (b'{"jsonrpc": "2.0", "id": 1, "method": "task.list", "params": {"limit": 1e400}}\n', None),
+])
+def test_bad_messages_get_a_named_error(drover, line, code):
+    drover.start()
+    raw = drover.connect()
+    raw.send(line)
+    answer = raw.answer()
+    assert 'error' in answer and answer['error']['message'], answer
+    if code is not None:
+        assert answer['error']['code'] == code, answer
+    still_works(drover)
+
+
+def test_a_message_over_the_limit(drover):
+    drover.start()
+    raw = drover.connect()
+    with_padding = json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': 'status', 'params': {'a': 'x' * (2 << 20)}}).encode()
+    try:
+        raw.send(with_padding + b'\n')
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    answer = raw.answer()
+    assert answer is None or answer['error']['code'] == TOO_LARGE
+    assert raw.is_ended()
+    still_works(drover)
+
+
+def test_a_line_without_end_does_not_grow_the_daemon(drover):
+    pid = drover.start()
+    raw = drover.connect()
+    before = int(harness.read(f'/proc/{pid}/statm').split()[1])
+    try:
+        for _ in range(64):
+            raw.send(b'x' * (1 << 20))
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    after = int(harness.read(f'/proc/{pid}/statm').split()[1])
+    assert (after - before) * 4096 < 32 << 20
+    still_works(drover)
+
+
+def test_more_connections_than_may_be(drover):
+    drover.start()
+    path = drover.daemon_status()['socket']
+    kept = []
+    refused = 0
+    for _ in range(80):
+        raw = harness.Raw(path, hello=False)
+        kept.append(raw)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            raw.send(b'{"jsonrpc":"2.0","id":1,"method":"hello","params":{"protocol":1}}\n')
+    for raw in kept:
+        answer = raw.answer()
+        refused += answer is None or 'error' in answer
+    assert 80 - 64 <= refused < 80
+    for raw in kept:
+        raw.close()
+    harness.wait_until(lambda: drover.run('status').returncode == 0, 20, 'there is room again')
+    still_works(drover)
+
+
+def test_a_client_that_reads_nothing_is_dropped_not_waited_for(drover):
+    drover.start()
+    raw = drover.connect()
+    raw.call('events.subscribe', {})
+    for _ in range(3):
+        drover.add('true', ':::', *range(100))
+    assert drover.run('wait', '--all').returncode == 0
+    still_works(drover)
+
+
+def test_an_open_batch_is_dropped_with_its_connection(drover):
+    drover.start()
+    raw = drover.connect()
+    draft = raw.call('batch.open', {'cwd': drover.work})['draft']
+    raw.call('batch.add', {'draft': draft, 'tasks': [{'command': ['touch', 'never']}]})
+    raw.close()
+    assert drover.tasks() == []
+    still_works(drover)
+
+
+def test_the_same_key_makes_one_batch(drover):
+    drover.start()
+    answers = []
+    for _ in range(2):
+        raw = drover.connect()
+        draft = raw.call('batch.open', {'cwd': drover.work})['draft']
+        raw.call('batch.add', {'draft': draft, 'tasks': [{'command': ['true']}]})
+        answers.append(raw.call('batch.commit', {'draft': draft, 'key': 'same'}))
+        raw.close()
+        pid = drover.kill_daemon()
+        drover.wait_daemon(other_than=pid)
+    assert answers[0]['first'] == answers[1]['first']
+    assert len(drover.tasks()) == 1
+
+
+# -- the database ------------------------------------------------------------------------------------------------------
+
+def edit_database(drover, statement):
+    connection = sqlite3.connect(os.path.join(drover.state, 'drover.db'))
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def stop(drover):
+    drover.good('daemon', 'stop', '--stop-tasks')
+    harness.wait_until(lambda: drover.processes() == [], 20, 'all of it has ended')
+
+
+def test_a_database_of_a_newer_drover(drover):
+    drover.good('run', '--', 'true')
+    stop(drover)
+    connection = sqlite3.connect(os.path.join(drover.state, 'drover.db'))
+    known = connection.execute('pragma user_version').fetchone()[0]
+    connection.close()
+    edit_database(drover, 'pragma user_version = 9999')
+    with open(os.path.join(drover.state, 'drover.db'), 'rb') as file:
+        before = file.read()
+    drover.bad(3, 'run', '--', 'true', says=['newer', '9999'])
+    with open(os.path.join(drover.state, 'drover.db'), 'rb') as file:
+        assert file.read() == before, 'a refused database was written to'
+    edit_database(drover, f'pragma user_version = {known}')
+    still_works(drover)
+    assert [task['id'] for task in drover.tasks()] == [1, 2]
+
+
+def test_a_database_replaced_by_something_else(drover):
+    drover.good('run', '--', 'true')
+    stop(drover)
+    harness.write(os.path.join(drover.state, 'drover.db'), 'this is no database, but somebody keeps it here\n' * 100, 0o600)
+    drover.bad(3, 'run', '--', 'true', says='drover.db')
+
+
+def test_a_row_changed_from_outside_is_found(drover):
+    drover.good('run', '--name', 'original', '--', 'true')
+    stop(drover)
+    connection = sqlite3.connect(os.path.join(drover.state, 'drover.db'))
+    tables = [row[0] for row in connection.execute("select name from sqlite_schema where type = 'table'")]
+    changed = 0
+    for table in tables:
+        columns = [row[1] for row in connection.execute(f'pragma table_info({table})')]
+        if 'name' in columns:
+            changed += connection.execute(f"update {table} set name = 'forged' where name = 'original'").rowcount
+    connection.commit()
+    connection.close()
+    assert changed > 0
+    drover.bad(3, 'run', '--', 'true', says='drover.db')
+
+
+# -- disk full ---------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def small(make_drover):
+    """A drover whose state directory is a file system of 8 MiB in a mount namespace of its own."""
+    if not harness.can_mount():
+        pytest.skip('no permission for a mount namespace with a small file system in it')
+    drover = make_drover()
+    script = f"mount -t tmpfs -o size=8m,mode=700 small '{drover.state}' && echo ready && exec sleep 784"
+    holder = subprocess.Popen(['unshare', '-m', '--propagation', 'private', 'sh', '-c', script], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b'ready\n'
+    drover.before = ['nsenter', '-m', '-t', str(holder.pid), '--wd=' + drover.work, '--']
+    drover.inside = f'/proc/{holder.pid}/root{drover.state}'
+    yield drover
+    drover.good('daemon', 'stop', '--stop-tasks')
+    harness.wait_until(lambda: drover.processes() == [], 20, 'all of it has ended')
+    drover.before = []
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+
+
+def fill(drover):
+    path = os.path.join(drover.inside, 'filler')
+    with open(path, 'wb', buffering=0) as file:
+        for size in (1 << 16, 1 << 12):
+            try:
+                while True:
+                    file.write(b'x' * size)
+            except OSError:
+                continue
+    return path
+
+
+@pytest.mark.limit(120)
+def test_disk_full_at_submit(small):
+    gate = small.gate()
+    running = small.shell(f'{gate.wait}; exit 5')
+    small.wait_state(running, 'running')
+    filler = fill(small)
+    acknowledged = [running]
+    for _ in range(40):  # what is there already takes some small submissions
+        done = small.run('add', 'echo', 'x' * 1000, ':::', *range(20))
+        if done.returncode != 0:
+            break
+        acknowledged += map(int, done.stdout.split())
+    assert done.returncode == 1, done.stderr
+    assert 'full' in done.stderr or 'No space' in done.stderr, done.stderr
+    assert small.state_of(running) == 'running'
+    assert small.json('status')['problems'] != []
+    gate.open()  # its end is recorded in the slot file, which was there before
+    os.unlink(filler)
+    small.good('daemon', 'restart')
+    small.wait_daemon()
+    done = small.wait_final(running)
+    assert (done['state'], done['exit_code'], done['attempt']) == ('failed', 5, 1)
+    assert [task['id'] for task in small.tasks()] == acknowledged
+    small.run('wait', '--all', limit_s=60)
+    assert {task['state'] for task in small.tasks()[1:]} <= {'succeeded'}
+    still_works(small)
+
+
+@pytest.mark.limit(90)
+def test_disk_full_while_a_task_writes(small):
+    """The log cannot grow; the task is not ended by that and learns of nothing."""
+    gate = small.gate()
+    task = small.shell(f'{gate.wait}; head -c 3000000 /dev/zero; echo $? > {small.work}/status; exit 0')
+    small.wait_state(task, 'running')
+    filler = fill(small)
+    gate.open()
+    harness.wait_until(lambda: os.path.exists(os.path.join(small.work, 'status')), 30, 'the task went on')
+    os.unlink(filler)
+    small.good('daemon', 'restart')
+    small.wait_daemon()
+    assert harness.read(os.path.join(small.work, 'status')) == '0\n'
+    assert small.wait_final(task)['exit_code'] == 0
+
+
+# -- faults in system calls --------------------------------------------------------------------------------------------
+
+@pytest.mark.limit(120)
+def test_a_failed_fdatasync_is_not_tried_again(make_drover):
+    """After one EIO nothing is acknowledged any more; what runs is kept; the next daemon goes on with what is durable."""
+    drover = make_drover(environment={'ASAN_OPTIONS': 'detect_leaks=0'})
+    gate = drover.gate()
+    running = drover.shell(f'{gate.wait}; exit 5')
+    drover.wait_state(running, 'running')
+    log = os.path.join(drover.folder, 'strace')
+    tracer = subprocess.Popen(['strace', '-f', '-qq', '-o', log, '-p', str(drover.daemon_pid()), '-e', 'trace=fdatasync',
+                               '-e', 'inject=fdatasync:error=EIO:when=1'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    pid = drover.daemon_pid()
+    try:
+        harness.wait_until(lambda: b'TracerPid:\t0' not in harness.read_proc(pid, 'status') or tracer.poll() is not None, 10)
+        if tracer.poll() is not None:
+            pytest.skip(f'strace cannot attach here: {tracer.stderr.read().decode().strip()}')
+        drover.bad(1, 'add', '--', 'touch', 'once-or-not')  # not acknowledged, so the next daemon may know it or not
+        drover.bad(1, 'add', '--', 'touch', 'never', says='accept')
+        assert drover.state_of(running) == 'running'
+        assert drover.json('status')['problems'] != []
+        assert harness.read(log).count('INJECTED') == 1
+    finally:
+        tracer.terminate()
+        tracer.wait()
+        tracer.stderr.close()
+    drover.good('daemon', 'restart')
+    drover.wait_daemon()
+    gate.open()
+    done = drover.wait_final(running)
+    assert (done['exit_code'], done['attempt']) == (5, 1)
+    still_works(drover)
+    assert not os.path.exists(os.path.join(drover.work, 'never'))

@@ -1,0 +1,1113 @@
+"""drover-worktree by itself: JSON in, JSON out, on real repositories. DESIGN 5, FACTS 2.5 and 3.4, FAULTS 43-52.
+
+The daemon is not needed here; what it makes of the answers is in test_worktree.py.
+"""
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+
+import pytest
+
+import harness
+from harness import git, read, write
+
+HELPER_LIMIT_S = 60
+STRACE = shutil.which('strace')
+
+
+def find_helper():
+    build = harness.find_build()
+    for place in ('src',):
+        path = os.path.join(build, place, 'drover-worktree')
+        if os.path.exists(path):
+            return path
+    pytest.exit(f'there is no drover-worktree in {build}', returncode=3)
+
+
+class Repository:
+    """A repository with one commit on main, and calls of the helper for it."""
+
+    def __init__(self, folder, name='repo', files=None, init=()):
+        self.folder = folder
+        self.path = os.path.join(folder, name)
+        self.home = os.path.join(folder, 'home')
+        os.makedirs(self.home, exist_ok=True)
+        os.makedirs(self.path)
+        if init:
+            git('init', '-q', '-b', 'main', *init, cwd=self.path)
+        harness.make_repository(self.path, files)
+        self.common = os.path.join(self.path, '.git')
+        self.base = self.git('rev-parse', 'HEAD')
+        self.environment = {'PATH': os.environ['PATH'], 'HOME': self.home, 'GIT_CEILING_DIRECTORIES': folder,
+                            'ASAN_OPTIONS': 'detect_leaks=1:exitcode=99', 'UBSAN_OPTIONS': 'halt_on_error=1:exitcode=99'}
+
+    def git(self, *arguments, cwd=None, **more):
+        return git(*arguments, cwd=cwd or self.path, **more)
+
+    def call(self, verb, request, before=(), env=None):
+        """The finished process and what it printed."""
+        done = subprocess.run([*before, find_helper(), verb], input=json.dumps(request), text=True, timeout=HELPER_LIMIT_S,
+                              capture_output=True, env=dict(self.environment, **(env or {})), cwd='/', check=False)
+        return done, json.loads(done.stdout) if done.stdout else None
+
+    def request(self, task, attempt=1, **more):
+        return {'task': task, 'attempt': attempt, 'top': self.path, 'common_dir': self.common, 'commit': self.base, **more}
+
+    def good(self, verb, request, **more):
+        done, output = self.call(verb, request, **more)
+        assert done.returncode == 0 and 'error' not in output, (done, output)
+        assert done.stderr == ''
+        return output
+
+    def bad(self, verb, request, code, says='', **more):
+        done, output = self.call(verb, request, **more)
+        assert done.returncode == 1, (done, output)
+        assert output['error']['code'] == code and says in output['error']['message'], output
+        return output
+
+    def prepare(self, task, attempt=1, **more):
+        return self.good('prepare', self.request(task, attempt, **more))
+
+    def collect_request(self, task, made, attempt=1, **more):
+        return self.request(task, attempt, path=made['path'], branch=made['branch'],
+                            **{'message': 'task: result', 'has_succeeded': True, **more})
+
+    def collect(self, task, made, attempt=1, **more):
+        return self.good('collect', self.collect_request(task, made, attempt, **more))
+
+    def refs(self, under):
+        return self.git('for-each-ref', '--format=%(refname)', under).split()
+
+    def branches(self):
+        return [ref[len('refs/heads/'):] for ref in self.refs('refs/heads/parallel')]
+
+    def worktrees(self):
+        """Names of the worktrees that stand."""
+        root = os.path.join(self.path, '.parallel-worktrees')
+        return sorted(name for name in os.listdir(root) if name not in ('.gitignore', '.trash'))
+
+    def admins(self):
+        folder = os.path.join(self.common, 'worktrees')
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+    def residue(self):
+        """What nothing may leave: lock files, intents, trash."""
+        found = []
+        for folder, _, names in os.walk(self.common):
+            found += [os.path.join(folder, name) for name in names if name.endswith(('.lock', '.new', '.corrupt'))]
+        for folder in (os.path.join(self.common, 'drover', 'intents'), os.path.join(self.common, 'drover', 'trash'),
+                       os.path.join(self.path, '.parallel-worktrees', '.trash')):
+            found += [os.path.join(folder, name) for name in os.listdir(folder)] if os.path.isdir(folder) else []
+        return found
+
+    def fingerprint(self):
+        """What no call may change: the main worktree, its branch, index, configuration, hooks, and its status."""
+        found = {'HEAD': read(os.path.join(self.common, 'HEAD')), 'main': self.git('rev-parse', 'main')}
+        for name in ('index', 'config'):
+            with open(os.path.join(self.common, name), 'rb') as file:
+                found[name] = file.read()
+        for folder, folders, names in os.walk(self.path):
+            folders[:] = [name for name in folders if name not in ('.git', '.parallel-worktrees')]
+            for name in names:
+                with open(os.path.join(folder, name), 'rb') as file:
+                    found[os.path.join(folder, name)] = file.read()
+        found['hooks'] = sorted(os.listdir(os.path.join(self.common, 'hooks')))
+        return found
+
+    def assert_sound(self, status=''):
+        assert self.residue() == []
+        assert self.git('status', '--porcelain', GIT_OPTIONAL_LOCKS='0') == status
+        self.git('fsck', '--connectivity-only')
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return str(tmp_path)
+
+
+@pytest.fixture
+def repository(folder):
+    made = Repository(folder)
+    before = made.fingerprint()
+    yield made
+    assert made.fingerprint() == before
+    made.assert_sound()
+
+
+def commit_in(path, name, text='x\n', message='its own'):
+    write(os.path.join(path, name), text)
+    git('add', name, cwd=path)
+    git('commit', '-qm', message, cwd=path)
+    return git('rev-parse', 'HEAD', cwd=path)
+
+
+# ---- inspect ----
+
+def test_inspect_tells_what_a_submission_pins(repository):
+    found = repository.good('inspect', {'directory': os.path.join(repository.path, 'src'), 'base': None})
+    assert found == {'top': repository.path, 'common_dir': repository.common, 'prefix': 'src/', 'commit': repository.base}
+    assert not os.path.exists(os.path.join(repository.common, 'drover'))
+
+
+def test_inspect_in_a_linked_worktree(repository):
+    linked = os.path.join(repository.folder, 'linked')
+    repository.git('worktree', 'add', '-q', '-b', 'side', linked)
+    later = commit_in(linked, 'more')
+    found = repository.good('inspect', {'directory': linked})
+    assert (found['top'], found['common_dir'], found['commit']) == (linked, repository.common, later)
+    assert repository.good('inspect', {'directory': linked, 'base': 'main'})['commit'] == repository.base
+
+
+def test_inspect_refuses_what_has_no_checkout(repository):
+    outside = os.path.join(repository.folder, 'outside')
+    bare = os.path.join(repository.folder, 'bare.git')
+    empty = os.path.join(repository.folder, 'empty')
+    for path in (outside, bare, empty):
+        os.mkdir(path)
+    git('init', '-q', '--bare', cwd=bare)
+    git('init', '-q', cwd=empty)
+    repository.bad('inspect', {'directory': outside}, 'not-a-repository', outside)
+    repository.bad('inspect', {'directory': bare}, 'bare-repository', bare)
+    repository.bad('inspect', {'directory': repository.common}, 'bare-repository')
+    repository.bad('inspect', {'directory': empty}, 'no-commit', 'commit something')
+    repository.bad('inspect', {'directory': outside + '/none'}, 'no-such-directory')
+    assert sorted(os.listdir(outside)) == []
+
+
+@pytest.mark.parametrize('base', ['no-such', '-rf', '--all', '', 'HEAD:README', 'main..main', '@{u}', 'a\nb', 'x' * 300])
+def test_inspect_refuses_what_is_no_commit(repository, base):
+    repository.bad('inspect', {'directory': repository.path, 'base': base}, 'bad-revision')
+
+
+def test_inspect_refuses_an_old_git_and_none(repository):
+    tools = os.path.join(repository.folder, 'tools')
+    os.mkdir(tools)
+    write(os.path.join(tools, 'git'), '#!/bin/sh\necho git version 2.37.9\n', 0o755)
+    request = {'directory': repository.path}
+    repository.bad('inspect', request, 'git-too-old', "'git version 2.37.9'", env={'PATH': tools + ':/bin'})
+    os.unlink(os.path.join(tools, 'git'))
+    repository.bad('inspect', request, 'git-missing', 'install git', env={'PATH': tools})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='needs root to give a repository to another user')
+def test_inspect_refuses_a_foreign_owner(repository):
+    for folder, _, names in os.walk(repository.path):
+        for path in [folder, *(os.path.join(folder, name) for name in names)]:
+            os.chown(path, 65534, 65534)
+    repository.bad('inspect', {'directory': repository.path}, 'unsafe-owner', 'safe.directory')
+    write(os.path.join(repository.home, '.gitconfig'), '[safe]\n directory = *\n')
+    repository.good('inspect', {'directory': repository.path})
+    for folder, _, names in os.walk(repository.path):
+        for path in [folder, *(os.path.join(folder, name) for name in names)]:
+            os.chown(path, 0, 0)
+
+
+@pytest.mark.parametrize('text', ['', 'null', '[]', '{"directory": 1}', '{', '{"a":1,"a":2}', '[' * 100000])
+def test_requests_that_are_none(folder, text):
+    done = subprocess.run([find_helper(), 'inspect'], input=text, text=True, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 1 and json.loads(done.stdout)['error']['code'] == 'bad-request'
+
+
+def test_usage():
+    done = subprocess.run([find_helper(), 'destroy'], input='{}', text=True, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 2 and 'usage' in done.stderr and done.stdout == ''
+
+
+# ---- prepare ----
+
+def test_prepare_makes_a_worktree(repository):
+    made = repository.prepare(7, name='fix')
+    assert made == {'path': os.path.join(repository.path, '.parallel-worktrees', 'fix'), 'branch': 'parallel/fix'}
+    assert git('status', '--porcelain', '--branch', cwd=made['path']) == '## parallel/fix'
+    assert git('rev-parse', 'HEAD', cwd=made['path']) == repository.base
+    assert read(os.path.join(made['path'], 'README')) == 'hello\n'
+    assert read(os.path.join(repository.common, 'worktrees', 'fix', 'locked')) == 'drover task 7 attempt 1\n'
+    assert 'parallel/fix' not in read(os.path.join(repository.common, 'config'))
+
+
+def test_prepare_again_gives_the_same(repository):
+    made = repository.prepare(7, name='fix')
+    write(os.path.join(made['path'], 'work'), 'half done\n')
+    assert repository.prepare(7, name='fix') == made
+    assert read(os.path.join(made['path'], 'work')) == 'half done\n'
+    assert repository.branches() == ['parallel/fix'] and repository.worktrees() == ['fix']
+
+
+def test_names_that_are_taken(repository):
+    repository.git('branch', 'parallel/fix')
+    repository.git('branch', 'parallel/dir/leaf')
+    repository.git('branch', 'parallel/8')
+    assert repository.prepare(1, name='fix')['branch'] == 'parallel/fix-1'
+    assert repository.prepare(2, name='FIX')['branch'] == 'parallel/FIX-2'
+    assert repository.prepare(3, name='dir')['branch'] == 'parallel/dir-3'
+    assert repository.prepare(8)['branch'] == 'parallel/8-1'
+    assert repository.prepare(9)['branch'] == 'parallel/9'
+    assert repository.prepare(10, name='a..b')['branch'] == 'parallel/10'
+    assert repository.prepare(11, name='a.lock')['branch'] == 'parallel/11'
+    assert repository.prepare(12, name='a.')['branch'] == 'parallel/12'
+    assert repository.worktrees() == sorted(['fix', 'FIX-2', 'dir', '8', '9', '10', '11', '12'])
+    assert repository.prepare(13, name='fix')['path'].endswith('/fix-13')
+    for branch in ('parallel/fix', 'parallel/dir/leaf', 'parallel/8'):
+        assert repository.git('rev-parse', branch) == repository.base
+
+
+def test_a_branch_named_parallel_is_in_the_way(repository):
+    repository.git('branch', 'parallel')
+    repository.bad('prepare', repository.request(1, name='fix'), 'name-taken', "'parallel'")
+    assert repository.admins() == [] and repository.worktrees() == []
+
+
+@pytest.mark.parametrize('name', ['../x', '-rf', '.git', 'a/b', 'a\nb', 'é', '', ' ', 'x' * 200, '@{u}', 'HEAD'])
+def test_names_that_lead_elsewhere(repository, name):
+    made = repository.prepare(5, name=name)
+    assert made['branch'] == ('parallel/HEAD' if name == 'HEAD' else 'parallel/5')
+    assert os.path.dirname(made['path']) == os.path.join(repository.path, '.parallel-worktrees')
+
+
+def test_two_databases_with_the_same_numbers(repository):
+    first = repository.prepare(1, name='fix', owner='aaaa')
+    write(os.path.join(first['path'], 'mine'), 'm\n')
+    second = repository.prepare(1, name='fix', owner='bbbb')
+    assert second['path'] != first['path'] and second['branch'] == 'parallel/fix-1'
+    repository.collect(1, second, owner='bbbb')
+    assert read(os.path.join(first['path'], 'mine')) == 'm\n'
+    repository.bad('prepare', repository.request(1, owner='../x'), 'bad-request')
+
+
+def test_a_database_that_began_anew(repository):
+    """The numbers start at 1 again, as after `make demo`: what was collected is not taken for the new task's."""
+    for number in range(3):
+        made = repository.prepare(1, name='fix')
+        write(os.path.join(made['path'], 'out'), f'{number}\n')
+        assert repository.collect(1, made, has_succeeded=number < 2)['changed_files'] == 1
+    assert repository.branches() == ['parallel/fix', 'parallel/fix-1', 'parallel/fix-1-1']
+    assert [repository.git('show', f'{branch}:out') for branch in repository.branches()] == ['0', '1', '2']
+
+
+@pytest.mark.parametrize('kind', ['link', 'file', 'foreign'])
+def test_a_root_that_is_not_ours(folder, kind):
+    repository = Repository(folder)
+    root = os.path.join(repository.path, '.parallel-worktrees')
+    target = os.path.join(folder, 'target')
+    os.mkdir(target)
+    if kind == 'link':
+        os.symlink(target, root)
+    elif kind == 'file':
+        write(root, 'x\n')
+    elif os.geteuid() != 0:
+        pytest.skip('needs root to give a directory to another user')
+    else:
+        os.mkdir(root)
+        os.chown(root, 65534, 65534)
+    repository.bad('prepare', repository.request(1), 'unsafe-directory', root)
+    assert os.listdir(target) == [] and repository.branches() == [] and repository.admins() == []
+
+
+def test_a_linked_drover_directory_is_refused(folder):
+    repository = Repository(folder)
+    target = os.path.join(folder, 'target')
+    os.mkdir(target)
+    os.symlink(target, os.path.join(repository.common, 'drover'))
+    repository.bad('prepare', repository.request(1), 'unsafe-directory')
+    assert os.listdir(target) == []
+
+
+def test_from_a_linked_worktree_the_root_is_the_main_ones(repository):
+    linked = os.path.join(repository.folder, 'linked')
+    repository.git('worktree', 'add', '-q', '-b', 'side', linked)
+    made = repository.good('prepare', dict(repository.request(1, name='fix'), top=linked))
+    assert made['path'] == os.path.join(repository.path, '.parallel-worktrees', 'fix')
+    assert git('status', '--porcelain', cwd=linked) == '' and not os.path.exists(os.path.join(linked, '.parallel-worktrees'))
+
+
+def test_linked_worktrees_of_a_bare_repository(folder):
+    source = Repository(folder)
+    bare, linked = os.path.join(folder, 'hub.git'), os.path.join(folder, 'linked')
+    git('clone', '-q', '--bare', source.path, bare, cwd=folder)
+    git('worktree', 'add', '-q', '-b', 'side', linked, cwd=bare)
+    found = source.good('inspect', {'directory': linked})
+    assert (found['top'], found['common_dir']) == (linked, bare)
+    request = {'task': 1, 'attempt': 1, 'name': 'fix', 'top': linked, 'common_dir': bare, 'commit': source.base}
+    made = source.good('prepare', request)
+    assert made['path'] == os.path.join(linked, '.parallel-worktrees', 'fix')
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    source.good('collect', dict(request, **made, has_succeeded=True))
+    assert git('show', 'parallel/fix:new', cwd=bare) == 'n'
+    assert git('status', '--porcelain', cwd=linked) == ''
+
+
+def test_a_separate_git_directory(folder):
+    repository = Repository(folder, init=['--separate-git-dir', os.path.join(folder, 'elsewhere')])
+    found = repository.good('inspect', {'directory': repository.path})
+    repository.common = found['common_dir']
+    assert repository.common == os.path.join(folder, 'elsewhere')
+    made = repository.prepare(1, name='fix')
+    assert made['path'] == os.path.join(repository.path, '.parallel-worktrees', 'fix')
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    assert repository.collect(1, made)['changed_files'] == 1
+    repository.assert_sound()
+
+
+@pytest.mark.parametrize('name', ['with blank', 'mit-Ümläut-日本', "quote's \"here\"", '-rf', 'x' * 200])
+def test_odd_paths(folder, name):
+    repository = Repository(folder, name=name, files={'a file': 'a\n', 'ünï/ç': 'b\n', '-dash': 'c\n'})
+    assert repository.good('inspect', {'directory': repository.path})['top'] == repository.path
+    made = repository.prepare(1, name='fix')
+    write(os.path.join(made['path'], 'new\nline \u1234'), 'n\n')
+    write(os.path.join(made['path'], '-dash'), 'changed\n')
+    assert repository.collect(1, made)['changed_files'] == 2
+    assert repository.git('show', 'parallel/fix:-dash') == 'changed'
+    repository.assert_sound()
+
+
+def test_a_line_break_in_the_path_is_refused(folder):
+    repository = Repository(folder, name='a\nb')
+    repository.bad('inspect', {'directory': repository.path}, 'bad-path')
+    repository.bad('prepare', repository.request(1), 'bad-path')
+
+
+def test_a_sha256_repository(folder):
+    repository = Repository(folder, init=['--object-format=sha256'])
+    assert len(repository.base) == 64
+    made = repository.prepare(1, name='fix')
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    assert len(repository.collect(1, made)['commit']) == 64
+    repository.assert_sound()
+
+
+def test_forty_at_once(repository):
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        made = list(pool.map(lambda task: repository.prepare(task, name='same'), range(1, 41)))
+        assert len({one['path'] for one in made}) == len({one['branch'] for one in made}) == 40
+        for one in made:
+            assert git('status', '--porcelain', cwd=one['path']) == ''
+        assert len(repository.admins()) == 40 and repository.residue() == []
+        done = list(pool.map(lambda pair: repository.collect(*pair), enumerate(made, 1)))
+    assert all(one['is_removed'] for one in done)
+    assert repository.worktrees() == [] and repository.admins() == [] and len(repository.branches()) == 40
+
+
+def test_configuration_per_worktree(folder):
+    """Such a repository's worktrees are made by git itself: it copies sparse patterns."""
+    repository = Repository(folder, files={'README': 'hello\n', 'src/a.c': 'a\n', 'doc/b': 'b\n'})
+    repository.git('sparse-checkout', 'set', 'src')
+    made = repository.prepare(1)
+    assert sorted(os.listdir(made['path'])) == ['.git', 'README', 'src']
+    write(os.path.join(made['path'], 'src', 'new'), 'n\n')
+    done = repository.collect(1, made)
+    assert done['is_removed'] and done['changed_files'] == 1
+    assert repository.git('show', 'parallel/1:doc/b') == 'b'
+    repository.assert_sound()
+
+
+@pytest.mark.limit(120)
+def test_beside_a_foreign_gc_and_prune(repository):
+    """FACTS 1.3: a prune that does not know our lock takes worktrees away while they are made."""
+    script = 'while :; do git worktree prune --expire=now; git gc -q --auto; git pack-refs --all; done'
+    with subprocess.Popen(['sh', '-c', script], cwd=repository.path, start_new_session=True, stdin=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL, env=dict(repository.environment, LC_ALL='C')) as foreign:
+        try:
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                made = list(pool.map(repository.prepare, range(1, 31)))
+                done = list(pool.map(lambda pair: repository.collect(*pair), enumerate(made, 1)))
+        finally:
+            os.killpg(foreign.pid, signal.SIGKILL)
+    assert all(one['is_removed'] for one in done) and len(repository.branches()) == 30
+    for path in [path for path in repository.residue() if 'drover' not in path]:
+        os.unlink(path)  # what the killed foreign git left
+
+
+def test_the_lock_is_waited_for_and_its_holder_named(repository):
+    repository.prepare(1)
+    holder = ('import fcntl, struct, sys, time\n'
+              'file = open(sys.argv[1], "r+b")\n'
+              'fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0))\n'  # F_OFD_SETLK
+              'print("held", flush=True)\nsys.stdin.read()\n')
+    lock = os.path.join(repository.common, 'drover', 'lock')
+    with subprocess.Popen(['python3', '-c', holder, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as process:
+        assert process.stdout.readline() == 'held\n'
+        repository.bad('prepare', repository.request(2, lock_timeout_ms=200), 'repository-busy', '(task 1, attempt 1)')
+        assert repository.branches() == ['parallel/1']
+        process.stdin.close()
+    repository.prepare(2)
+
+
+# ---- collect ----
+
+def test_what_is_uncommitted_becomes_a_commit(repository):
+    write(os.path.join(repository.home, '.gitconfig'), '[user]\n name = Ada\n email = ada@example.org\n')
+    made = repository.prepare(7, attempt=2, name='fix')
+    write(os.path.join(made['path'], 'new'), 'a\nb\n')
+    write(os.path.join(made['path'], 'README'), 'changed\n')
+    os.unlink(os.path.join(made['path'], 'src', 'a.c'))
+    done = repository.collect(7, made, attempt=2, message='fix: it\n\nBody.\n')
+    assert done == {'path': None, 'branch': 'parallel/fix', 'commit': repository.git('rev-parse', 'parallel/fix'),
+                    'changed_files': 3, 'insertions': 3, 'deletions': 2, 'is_removed': True, 'is_missing': False,
+                    'salvage': None, 'note': None}
+    assert repository.git('log', '-1', '--format=%P %an <%ae> %cn%n%B', 'parallel/fix') == (
+        f'{repository.base} Ada <ada@example.org> Ada\nfix: it\n\nBody.\n\nDrover-Task: 7\nDrover-Attempt: 2\n').rstrip('\n')
+    assert repository.git('ls-tree', '-r', '--name-only', 'parallel/fix').split() == ['README', 'new']
+    assert repository.worktrees() == [] and repository.admins() == [] and repository.refs('refs/drover') == []
+    assert repository.collect(7, made, attempt=2) == done
+
+
+def test_the_identity_that_is_used_without_one(repository):
+    write(os.path.join(repository.home, '.gitconfig'), '[user]\n useConfigOnly = true\n[commit]\n gpgSign = true\n')
+    made = repository.prepare(1)
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    repository.collect(1, made)
+    assert repository.git('log', '-1', '--format=%an <%ae> %cn <%ce>', 'parallel/1') == \
+        'drover <drover@localhost> drover <drover@localhost>'
+
+
+def test_nothing_changed(repository):
+    made = repository.prepare(1)
+    done = repository.collect(1, made)
+    assert (done['commit'], done['changed_files'], done['is_removed']) == (repository.base, 0, True)
+    assert repository.branches() == ['parallel/1']
+
+
+def test_the_agents_own_commits_stay(repository):
+    made = repository.prepare(1)
+    own = commit_in(made['path'], 'one')
+    assert repository.collect(1, made)['commit'] == own
+    made = repository.prepare(2)
+    own = commit_in(made['path'], 'one')
+    write(os.path.join(made['path'], 'staged'), 's\n')
+    git('add', 'staged', cwd=made['path'])
+    write(os.path.join(made['path'], 'two'), '2\n')
+    done = repository.collect(2, made)
+    assert repository.git('rev-parse', 'parallel/2~1') == own
+    assert done['changed_files'] == 3
+
+
+def test_ignored_files_are_left_out(repository):
+    made = repository.prepare(1)
+    write(os.path.join(made['path'], '.gitignore'), '*.o\n')
+    write(os.path.join(made['path'], 'a.o'), 'o\n')
+    assert repository.collect(1, made)['changed_files'] == 1
+
+
+@pytest.mark.parametrize('more', [{'has_succeeded': False}, {'keep': True}])
+def test_a_worktree_that_stays(repository, more):
+    made = repository.prepare(1, name='fix')
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    done = repository.collect(1, made, **more)
+    assert (done['path'], done['is_removed'], done['changed_files']) == (made['path'], False, 1)
+    assert git('status', '--porcelain', cwd=made['path']) == ''
+    assert repository.collect(1, made, **more) == done
+    assert repository.git('rev-list', '--count', f'{repository.base}..parallel/fix') == '1'
+    write(os.path.join(made['path'], 'later'), 'l\n')
+    assert repository.collect(1, made)['is_removed']
+    assert repository.git('rev-list', '--count', f'{repository.base}..parallel/fix') == '2'
+
+
+def test_another_attempt_starts_from_base(repository):
+    made = repository.prepare(3, name='fix')
+    own = commit_in(made['path'], 'one')
+    write(os.path.join(made['path'], 'two'), '2\n')
+    done = repository.collect(3, made, has_succeeded=False, is_again=True)
+    assert done['salvage'] == 'refs/drover/salvage/3-1' and done['is_removed'] and done['changed_files'] == 2
+    assert repository.git('rev-parse', 'refs/drover/salvage/3-1~1') == own
+    assert repository.git('show', 'refs/drover/salvage/3-1:two') == '2'
+    assert repository.collect(3, made, has_succeeded=False, is_again=True) == done
+    assert repository.git('rev-parse', 'parallel/fix') == repository.base
+    second = repository.prepare(3, attempt=2, name='fix')
+    assert second == made and sorted(os.listdir(second['path'])) == ['.git', 'README', 'src']
+    assert repository.collect(3, second, attempt=2)['commit'] == repository.base
+    assert repository.branches() == ['parallel/fix']
+
+
+def test_another_attempt_after_nothing(repository):
+    made = repository.prepare(3, name='fix')
+    assert repository.collect(3, made, has_succeeded=False, is_again=True)['salvage'] is None
+    assert repository.refs('refs/drover') == []
+    assert repository.prepare(3, attempt=2, name='fix') == made
+
+
+def test_detached_ahead_of_the_branch(repository):
+    made = repository.prepare(1)
+    git('checkout', '-q', '--detach', cwd=made['path'])
+    own = commit_in(made['path'], 'one')
+    write(os.path.join(made['path'], 'two'), '2\n')
+    done = repository.collect(1, made)
+    assert done['salvage'] is None and repository.git('rev-parse', 'parallel/1~1') == own
+    assert repository.git('show', 'parallel/1:two') == '2'
+
+
+def test_detached_beside_the_branch(repository):
+    made = repository.prepare(1)
+    first = commit_in(made['path'], 'one')
+    git('checkout', '-q', '--detach', repository.base, cwd=made['path'])
+    write(os.path.join(made['path'], 'two'), '2\n')
+    done = repository.collect(1, made)
+    assert done['salvage'] == 'refs/drover/salvage/1' and done['commit'] == first and done['is_removed']
+    assert repository.git('show', 'refs/drover/salvage/1:two') == '2'
+    assert repository.git('rev-parse', 'refs/drover/salvage/1~1') == repository.base
+
+
+def test_detached_behind_the_branch_with_nothing_new(repository):
+    made = repository.prepare(1)
+    first = commit_in(made['path'], 'one')
+    git('checkout', '-q', '--detach', repository.base, cwd=made['path'])
+    done = repository.collect(1, made)
+    assert done['salvage'] is None and done['commit'] == first
+
+
+def test_another_attempt_when_both_have_work(repository):
+    made = repository.prepare(1)
+    first = commit_in(made['path'], 'one')
+    git('checkout', '-q', '--detach', repository.base, cwd=made['path'])
+    write(os.path.join(made['path'], 'two'), '2\n')
+    done = repository.collect(1, made, has_succeeded=False, is_again=True)
+    assert repository.git('show', f'{done["salvage"]}:two') == '2'
+    assert first in repository.git('for-each-ref', '--format=%(objectname)', 'refs/drover/salvage').split()
+    assert repository.git('rev-parse', 'parallel/1') == repository.base
+
+
+def test_a_branch_of_the_tasks_own(repository):
+    made = repository.prepare(1)
+    git('checkout', '-q', '-b', 'feature', cwd=made['path'])
+    own = commit_in(made['path'], 'one')
+    write(os.path.join(made['path'], 'two'), '2\n')
+    repository.collect(1, made)
+    assert repository.git('rev-parse', 'feature') == own == repository.git('rev-parse', 'parallel/1~1')
+
+
+def test_a_branch_deleted_or_renamed_by_the_task(repository):
+    made = repository.prepare(1)
+    git('branch', '-m', 'mine', cwd=made['path'])
+    own = commit_in(made['path'], 'one')
+    assert repository.collect(1, made)['commit'] == own == repository.git('rev-parse', 'parallel/1')
+    made = repository.prepare(2)
+    git('update-ref', '-d', 'refs/heads/parallel/2', cwd=made['path'])
+    write(os.path.join(made['path'], 'two'), '2\n')
+    repository.collect(2, made)
+    assert repository.git('rev-parse', 'parallel/2~1') == repository.base
+
+
+def test_an_orphan_branch(repository):
+    made = repository.prepare(1)
+    git('checkout', '-q', '--orphan', 'fresh', cwd=made['path'])
+    write(os.path.join(made['path'], 'two'), '2\n')
+    done = repository.collect(1, made)
+    assert repository.git('show', f'{done["commit"]}:two') == '2'
+
+
+def test_a_salvage_ref_is_never_replaced(repository):
+    other = repository.git('commit-tree', '-m', 'other', f'{repository.base}^{{tree}}')
+    repository.git('update-ref', 'refs/drover/salvage/1-1', other)
+    made = repository.prepare(1)
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    done = repository.collect(1, made, has_succeeded=False, is_again=True)
+    assert repository.git('rev-parse', 'refs/drover/salvage/1-1') == other
+    assert done['salvage'].startswith('refs/drover/salvage/1-1-')
+    assert repository.git('show', f'{done["salvage"]}:new') == 'n'
+
+
+def test_files_that_became_directories(repository):
+    made = repository.prepare(1)
+    os.unlink(os.path.join(made['path'], 'README'))
+    os.mkdir(os.path.join(made['path'], 'README'))
+    write(os.path.join(made['path'], 'README', 'inside'), 'i\n')
+    shutil.rmtree(os.path.join(made['path'], 'src'))
+    write(os.path.join(made['path'], 'src'), 'now a file\n')
+    repository.collect(1, made)
+    assert repository.git('ls-tree', '-r', '--name-only', 'parallel/1').split() == ['README/inside', 'src']
+
+
+def test_links_modes_and_odd_things(repository):
+    made = repository.prepare(1)
+    os.symlink('/etc/passwd', os.path.join(made['path'], 'link'))
+    os.symlink('/nowhere', os.path.join(made['path'], 'dangling'))
+    write(os.path.join(made['path'], 'tool'), '#!/bin/sh\n', 0o755)
+    os.mkfifo(os.path.join(made['path'], 'fifo'))
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.getcwd()
+        os.chdir(made['path'])
+        listener.bind('socket')
+        os.chdir(here)
+    os.makedirs(os.path.join(made['path'], 'locked', 'deep'))
+    write(os.path.join(made['path'], 'locked', 'deep', 'file'), 'f\n')
+    os.chmod(os.path.join(made['path'], 'locked', 'deep'), 0o555)
+    assert repository.collect(1, made)['is_removed']
+    listed = repository.git('ls-tree', '-r', '--format=%(objectmode) %(path)', 'parallel/1').splitlines()
+    assert {'120000 link', '120000 dangling', '100755 tool', '100644 locked/deep/file'} < set(listed)
+    assert len(listed) == 6
+
+
+def test_an_unfinished_merge(repository):
+    theirs = repository.prepare(2)
+    commit_in(theirs['path'], 'README', 'theirs\n')
+    made = repository.prepare(1)
+    commit_in(made['path'], 'README', 'ours\n')
+    merge = subprocess.run(['git', 'merge', theirs['branch']], cwd=made['path'], capture_output=True, check=False,
+                           env=dict(repository.environment, GIT_COMMITTER_NAME='x', GIT_COMMITTER_EMAIL='x@y'))
+    assert merge.returncode == 1
+    done = repository.collect(1, made)
+    assert '<<<<<<<' in repository.git('show', f'{done["commit"]}:README')
+
+
+def test_an_unfinished_rebase_keeps_the_worktree(repository):
+    made = repository.prepare(1)
+    commit_in(made['path'], 'one')
+    git('rebase', '-q', '-i', 'HEAD~1', cwd=made['path'], GIT_SEQUENCE_EDITOR='sed -i 1s/pick/edit/')
+    write(os.path.join(made['path'], 'two'), '2\n')
+    done = repository.collect(1, made)
+    assert not done['is_removed'] and 'rebase' in done['note']
+    assert repository.git('show', f'{done["salvage"] or done["commit"]}:two') == '2'
+
+
+@pytest.mark.parametrize('is_added', [False, True])
+def test_a_repository_in_the_worktree_keeps_it(repository, is_added):
+    made = repository.prepare(1, name='fix')
+    inner = os.path.join(made['path'], 'inner')
+    harness.make_repository(inner)
+    write(os.path.join(inner, 'README'), 'uncommitted\n')
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    if is_added:
+        git('add', 'inner', cwd=made['path'])
+    done = repository.collect(1, made)
+    assert not done['is_removed'] and "'inner'" in done['note'] and done['path'] == made['path']
+    assert repository.git('show', 'parallel/fix:new') == 'n'
+    assert read(os.path.join(inner, 'README')) == 'uncommitted\n'
+    done = repository.collect(1, made, has_succeeded=False, is_again=True)
+    assert not done['is_removed']
+    assert repository.prepare(1, attempt=2, name='fix')['path'] != made['path']
+
+
+def test_a_submodule(repository):
+    other = Repository(repository.folder, name='other')
+    repository.git('-c', 'protocol.file.allow=always', 'submodule', 'add', '-q', other.path, 'sub')
+    repository.git('commit', '-qm', 'submodule')
+    repository.base = repository.git('rev-parse', 'HEAD')
+    made = repository.prepare(1)
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    assert repository.collect(1, made)['is_removed']
+    made = repository.prepare(2)
+    git('-c', 'protocol.file.allow=always', 'submodule', 'update', '-q', '--init', cwd=made['path'])
+    inside = commit_in(os.path.join(made['path'], 'sub'), 'more')
+    done = repository.collect(2, made)
+    assert not done['is_removed'] and 'repository of its own' in done['note']
+    assert inside in repository.git('ls-tree', done['commit'], 'sub')
+    repository.git('reset', '-q', '--hard', 'HEAD~1')
+    shutil.rmtree(os.path.join(repository.path, 'sub'), ignore_errors=True)
+    repository.git('config', '--remove-section', 'submodule.sub')
+
+
+def test_files_marked_not_to_be_looked_at(repository):
+    made = repository.prepare(1)
+    git('update-index', '--assume-unchanged', 'README', cwd=made['path'])
+    write(os.path.join(made['path'], 'README'), 'hidden\n')
+    done = repository.collect(1, made)
+    assert not done['is_removed'] and 'assume-unchanged' in done['note']
+    assert read(os.path.join(made['path'], 'README')) == 'hidden\n'
+
+
+def test_lock_files_of_a_killed_git_are_removed(repository):
+    made = repository.prepare(1)
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    write(os.path.join(repository.common, 'worktrees', '1', 'index.lock'), '')
+    write(os.path.join(repository.common, 'refs', 'heads', 'parallel', '1.lock'), '')
+    assert repository.collect(1, made)['changed_files'] == 1
+
+
+@pytest.mark.parametrize('kind', ['gone', 'link', 'file', 'directory', 'moved', 'unlinked'])
+@pytest.mark.parametrize('more', [{}, {'has_succeeded': False}, {'has_succeeded': False, 'is_again': True}])
+def test_a_vanished_worktree(repository, kind, more):
+    made = repository.prepare(1, name='fix')
+    own = commit_in(made['path'], 'one')
+    other = os.path.join(repository.folder, 'other')
+    if kind == 'moved':
+        os.rename(made['path'], other)
+    elif kind == 'unlinked':
+        os.unlink(os.path.join(made['path'], '.git'))
+    else:
+        shutil.rmtree(made['path'])
+    if kind == 'link':
+        os.mkdir(other)
+        write(os.path.join(other, 'precious'), 'p\n')
+        os.symlink(other, made['path'])
+    elif kind == 'file':
+        write(made['path'], 'in the way\n')
+    elif kind == 'directory':
+        os.mkdir(made['path'])
+        write(os.path.join(made['path'], 'foreign'), 'f\n')
+    done = repository.bad('collect', repository.collect_request(1, made, **more), 'worktree-missing', made['path'])
+    assert (done['commit'], done['changed_files'], done['is_missing'], done['path']) == (own, 1, True, None)
+    again = repository.bad('collect', repository.collect_request(1, made, **more), 'worktree-missing')
+    assert again['commit'] == own
+    saved = 'refs/drover/salvage/1-1' if more.get('is_again') else 'parallel/fix'
+    assert repository.git('rev-parse', saved) == own
+    if kind == 'link':
+        assert read(os.path.join(other, 'precious')) == 'p\n' and os.path.islink(made['path'])
+    if kind == 'moved':
+        assert read(os.path.join(other, 'one')) == 'x\n'
+    if kind == 'unlinked':
+        assert read(os.path.join(made['path'], 'one')) == 'x\n'
+    second = repository.prepare(1, attempt=2, name='fix')
+    assert git('status', '--porcelain', cwd=second['path']) == ''
+    if kind in ('link', 'file', 'directory', 'unlinked'):
+        assert second['path'] != made['path']
+
+
+def test_collect_refuses_other_places(repository):
+    made = repository.prepare(1)
+    for path in (repository.path, repository.path + '/.parallel-worktrees', repository.path + '/.parallel-worktrees/.trash',
+                 repository.path + '/.parallel-worktrees/../src', '/', None):
+        request = dict(repository.collect_request(1, made), path=path)
+        repository.bad('collect', request, 'bad-request')
+    for branch in ('main', 'parallel/', 'parallel/../main', 'parallel/a b', None, 'parallel/x\ndelete refs/heads/main'):
+        request = dict(repository.collect_request(1, made), branch=branch)
+        repository.bad('collect', request, 'bad-request')
+    assert repository.collect(1, made)['is_removed']
+
+
+# ---- hostile repositories ----
+
+def make_trap(folder, trap):
+    """A program that leaves a mark."""
+    return write(os.path.join(folder, 'evil.sh'), f'#!/bin/sh\necho "$0 $*" >> "{trap}"\ncat 2>/dev/null\n', 0o755)
+
+
+def arm(repository, trap, name='evil'):
+    """Everything git could be made to run, each leaving a mark: FACTS 1.9."""
+    script = make_trap(repository.folder, trap)
+    hooks = os.path.join(repository.folder, 'hooks')
+    os.makedirs(hooks, exist_ok=True)
+    for hook in ('post-checkout', 'reference-transaction', 'pre-commit', 'commit-msg', 'post-commit', 'post-index-change',
+                 'prepare-commit-msg', 'post-rewrite', 'fsmonitor-watchman', 'pre-auto-gc'):
+        for folder in (hooks, os.path.join(repository.common, 'hooks')):
+            path = os.path.join(folder, hook)
+            if not os.path.exists(path):
+                os.symlink(script, path)
+    settings = {'core.fsmonitor': script, 'core.hooksPath': hooks, 'core.pager': script, 'core.editor': script,
+                'core.sshCommand': script, 'core.askPass': script, 'core.gitProxy': script, 'diff.external': script,
+                'credential.helper': '!' + script, 'gpg.program': script, 'commit.gpgSign': 'true', 'gc.auto': '1',
+                f'filter.{name}.clean': script, f'filter.{name}.smudge': script, f'filter.{name}.required': 'true',
+                'filter.two.process': script, f'diff.{name}.textconv': script, f'diff.{name}.command': script,
+                f'merge.{name}.driver': script, 'uploadpack.packObjectsHook': script, 'protocol.ext.allow': 'always',
+                'submodule.recurse': 'true', 'alias.worktree': '!' + script, 'alias.read-tree': '!' + script}
+    for key, value in settings.items():
+        repository.git('config', key, value, GIT_CONFIG_COUNT='1', GIT_CONFIG_KEY_0='core.fsmonitor',
+                       GIT_CONFIG_VALUE_0='false')
+    write(os.path.join(repository.common, 'info', 'attributes'),
+          f'* filter={name} diff={name} merge={name}\n*.two filter=two\n')
+
+
+@pytest.mark.parametrize('name', ['evil', 'a=b', 'a.b', 'sp ace', 'UP', 'a"b'])
+def test_nothing_of_the_repositorys_is_run(folder, name):
+    repository = Repository(folder, files={'README': 'hello\n', 'b.two': '2\n', '.gitattributes': '*.two filter=two\n'})
+    trap = os.path.join(folder, 'trap')
+    arm(repository, trap, name)
+    if name not in ('sp ace', 'a"b'):  # names that attributes cannot have, but configuration can
+        subprocess.run(['git', 'add', '--renormalize', '.'], cwd=repository.path, env=repository.environment, check=False,
+                       capture_output=True)
+        assert os.path.exists(trap), 'the trap does not work'
+        os.unlink(trap)
+    repository.good('inspect', {'directory': repository.path, 'base': 'main'})
+    made = repository.prepare(1)
+    write(os.path.join(made['path'], 'README'), 'changed\n')
+    write(os.path.join(made['path'], 'new.two'), 'n\n')
+    write(os.path.join(made['path'], '.gitattributes'), f'* filter={name} diff={name}\n')
+    repository.collect(1, made, has_succeeded=False)
+    os.utime(os.path.join(made['path'], 'README'))
+    repository.collect(1, made, has_succeeded=False, is_again=True)
+    assert not os.path.exists(trap), read(trap)
+    assert repository.git('show', 'refs/drover/salvage/1-1:README') == 'changed'
+
+
+def test_nothing_of_an_inner_repositorys_is_run(folder):
+    repository = Repository(folder)
+    trap = os.path.join(folder, 'trap')
+    made = repository.prepare(1)
+    for name, is_added in (('added', True), ('loose', False)):
+        inner = Repository(made['path'], name=name)
+        write(os.path.join(inner.path, 'README'), 'dirty\n')
+        if is_added:
+            git('add', name, cwd=made['path'])
+        inner.folder = folder
+        arm(inner, trap)
+        os.utime(os.path.join(inner.path, 'README'))
+    subprocess.run(['git', 'add', '-A'], cwd=made['path'], env=repository.environment, check=False, capture_output=True)
+    assert os.path.exists(trap), 'the trap does not work'
+    os.unlink(trap)
+    git('reset', '-q', cwd=made['path'], GIT_CONFIG_COUNT='1', GIT_CONFIG_KEY_0='submodule.recurse',
+        GIT_CONFIG_VALUE_0='false')
+    if os.path.exists(trap):
+        os.unlink(trap)
+    assert not repository.collect(1, made)['is_removed']
+    assert not os.path.exists(trap), read(trap)
+
+
+def test_configuration_of_the_worktree_that_lies(folder):
+    """What a task can write in its own admin directory sends git nowhere else."""
+    repository = Repository(folder)
+    elsewhere = Repository(folder, name='elsewhere', files={'secret': 's\n'})
+    trap = os.path.join(folder, 'trap')
+    script = make_trap(folder, trap)
+    made = repository.prepare(1)
+    admin = os.path.join(repository.common, 'worktrees', '1')
+    repository.git('config', 'extensions.worktreeConfig', 'true')
+    write(os.path.join(admin, 'config.worktree'),
+          f'[core]\n worktree = {elsewhere.path}\n fsmonitor = {script}\n[filter "x"]\n clean = {script}\n')
+    write(os.path.join(made['path'], '.gitattributes'), '* filter=x\n')
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    repository.collect(1, made)
+    listed = repository.git('ls-tree', '-r', '--name-only', 'parallel/1').split()
+    assert listed == ['.gitattributes', 'README', 'new', 'src/a.c']
+    assert not os.path.exists(trap) and sorted(os.listdir(elsewhere.path)) == ['.git', 'secret']
+    assert read(os.path.join(elsewhere.path, 'secret')) == 's\n'
+
+
+def test_a_common_directory_that_lies(repository):
+    elsewhere = Repository(repository.folder, name='elsewhere', files={'secret': 's\n'})
+    made = repository.prepare(1)
+    write(os.path.join(repository.common, 'worktrees', '1', 'commondir'), elsewhere.common + '\n')
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    repository.bad('collect', repository.collect_request(1, made), 'worktree-missing')
+    assert elsewhere.refs('refs/heads') == ['refs/heads/main'] and os.path.exists(os.path.join(made['path'], 'new'))
+
+
+@pytest.mark.parametrize('name', ['worktrees/1/index', 'worktrees/1/HEAD', 'worktrees/1/logs', 'logs/refs/heads/parallel/1',
+                                  'logs/refs/heads/parallel', 'refs/heads/parallel/1'])
+def test_links_among_gits_files_are_not_written_through(repository, name):
+    made = repository.prepare(1)
+    commit_in(made['path'], 'own')
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    path = os.path.join(repository.common, name)
+    target = os.path.join(repository.folder, 'precious')
+    os.rename(path, path + '-kept')
+    if os.path.isdir(path + '-kept'):
+        shutil.copytree(path + '-kept', target)
+    else:
+        shutil.copy(path + '-kept', target)
+
+    def content():
+        paths = [os.path.join(folder, name) for folder, _, names in os.walk(target) for name in names] or [target]
+        return {path: read(path) for path in paths}
+    before = content()
+    os.symlink(target, path)
+    repository.bad('collect', repository.collect_request(1, made), 'unsafe-directory', path)
+    assert content() == before and not os.path.exists(target + '.lock')
+    os.unlink(path)
+    os.rename(path + '-kept', path)
+    assert repository.collect(1, made)['changed_files'] == 2
+
+
+def test_a_git_file_that_points_elsewhere(repository):
+    made = repository.prepare(1)
+    other = repository.prepare(2)
+    write(os.path.join(made['path'], '.git'), f'gitdir: {repository.common}/worktrees/2\n')
+    repository.bad('collect', repository.collect_request(1, made), 'worktree-missing')
+    assert git('status', '--porcelain', cwd=other['path']) == ''
+
+
+def test_leaked_git_variables_are_not_obeyed(repository):
+    """FAULTS 52: a hook in a linked worktree exports these."""
+    linked = os.path.join(repository.folder, 'linked')
+    repository.git('worktree', 'add', '-q', '-b', 'side', linked)
+    admin = os.path.join(repository.common, 'worktrees', 'linked')
+    before = read(os.path.join(admin, 'index'))
+    leaked = {'GIT_DIR': admin, 'GIT_INDEX_FILE': os.path.join(admin, 'index'), 'GIT_WORK_TREE': linked, 'GIT_PREFIX': 'x/',
+              'GIT_CONFIG_PARAMETERS': "'core.bare=true'", 'GIT_OBJECT_DIRECTORY': '/nowhere'}
+    assert repository.good('inspect', {'directory': repository.path}, env=leaked)['top'] == repository.path
+    made = repository.good('prepare', repository.request(1), env=leaked)
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    repository.good('collect', repository.collect_request(1, made), env=leaked)
+    assert read(os.path.join(admin, 'index')) == before and git('status', '--porcelain', cwd=linked) == ''
+
+
+def test_damaged_records_are_set_aside(repository):
+    repository.prepare(1)
+    intents = os.path.join(repository.common, 'drover', 'intents')
+    write(os.path.join(intents, '9-1.json'), '{"verb": "remove", "directory": "../../../etc"}')
+    write(os.path.join(intents, '8-1.json'), '')
+    write(os.path.join(intents, '7-1.json.new'), '{')
+    os.mkfifo(os.path.join(intents, '6-1.json'))
+    os.symlink('/etc/passwd', os.path.join(intents, '5-1.json'))
+    write(os.path.join(repository.common, 'drover', 'worktrees', '2.json'), 'x')
+    repository.prepare(2)
+    assert len(os.listdir(intents)) == 4 and all(name.endswith('.corrupt') for name in os.listdir(intents))
+    shutil.rmtree(intents)
+    os.unlink(os.path.join(repository.common, 'drover', 'worktrees', '2.json.corrupt'))
+
+
+# ---- when the answer was lost ----
+
+def test_collect_of_what_prepare_never_told(repository):
+    made = repository.prepare(1, name='fix')
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    request = dict(repository.request(1), path=None, branch=None, is_again=True)
+    assert repository.good('collect', request)['salvage'] == 'refs/drover/salvage/1-1'
+    assert repository.worktrees() == [] and repository.admins() == []
+
+
+def test_collect_of_what_never_was(repository):
+    request = dict(repository.request(1), path=None, branch=None)
+    done = repository.bad('collect', request, 'worktree-missing', 'attempt 1 of task 1')
+    assert done['branch'] is None and done['commit'] is None and done['is_missing']
+    repository.prepare(1, attempt=2)
+    repository.bad('collect', request, 'worktree-missing')
+    assert repository.worktrees() == ['1']
+
+
+# ---- kill -9 ----
+
+PREPARE_PLACES = ['intent_worktree_written', 'branch_created', 'worktree_added', 'worktree_checked_out']
+COLLECT_PLACES = ['collect_started', 'committed_not_placed', 'work_saved', 'worktree_remove_intent', 'worktree_half_removed',
+                  'worktree_removed']
+
+
+def kill_at_place(repository, verb, request, place):
+    done, _ = repository.call(verb, request, env={'DROVER_FAIL': place})
+    if done.returncode == 0:
+        pytest.skip('this build has no failpoints: the named places of kill -9 are not tested')
+    assert done.returncode == -signal.SIGKILL and done.stdout == ''
+
+
+@pytest.mark.parametrize('place', PREPARE_PLACES)
+@pytest.mark.parametrize('then', ['repeat', 'other', 'collect'])
+def test_prepare_killed_at_a_place(repository, place, then):
+    kill_at_place(repository, 'prepare', repository.request(1, name='fix'), place)
+    if then == 'repeat':
+        assert repository.prepare(1, name='fix')['branch'] == 'parallel/fix'
+        assert repository.admins() == ['fix']
+    elif then == 'other':
+        repository.prepare(2)
+        assert repository.worktrees() == repository.admins() == ['2'] and repository.branches() == ['parallel/2']
+    else:
+        request = dict(repository.request(1), path=None, branch=None)
+        repository.bad('collect', request, 'worktree-missing')
+        assert repository.worktrees() == repository.admins() == repository.branches() == []
+
+
+@pytest.mark.parametrize('place', COLLECT_PLACES)
+@pytest.mark.parametrize('then', ['repeat', 'other'])
+def test_collect_killed_at_a_place(repository, place, then):
+    made = repository.prepare(1, name='fix')
+    write(os.path.join(made['path'], 'new'), 'n\n')
+    kill_at_place(repository, 'collect', repository.collect_request(1, made), place)
+    if then == 'other':
+        # Takes the place that the killed one's directory had, if that is gone: it must not be taken for it.
+        other = repository.prepare(2, name='fix')
+        write(os.path.join(other['path'], 'mine'), 'm\n')
+    done = repository.collect(1, made)
+    assert done['is_removed'] and done['changed_files'] == 1
+    assert repository.git('show', 'parallel/fix:new') == 'n'
+    if then == 'other':
+        assert read(os.path.join(other['path'], 'mine')) == 'm\n'
+        assert git('rev-parse', 'HEAD', cwd=other['path']) == repository.base
+    else:
+        assert repository.worktrees() == repository.admins() == []
+    assert repository.git('rev-list', '--count', f'{repository.base}..parallel/fix') == '1'
+
+CALLS = '%file,fsync,fcntl,pwrite64,write'
+NO_LEAK_CHECK = {'ASAN_OPTIONS': 'detect_leaks=0'}  # it cannot be done under strace
+
+
+def list_points(repository, verb, request, is_all):
+    """Where to kill: (call, n) pairs that occur in a run, at most 40, evenly spread. strace counts each call by itself."""
+    out = os.path.join(repository.folder, 'calls')
+    repository.good(verb, request, env=NO_LEAK_CHECK,
+                    before=[STRACE, *(['-f'] if is_all else []), '-qq', '-o', out, '-e', f'trace={CALLS}'])
+    seen, found = {}, {}
+    for line in read(out).splitlines():
+        process, call = re.fullmatch(r'(\d+ +)?(\w+)\(.*|.*', line).groups()
+        if call and call != 'execve':  # the one that starts it
+            seen[process, call] = seen.get((process, call), 0) + 1
+            found[call, seen[process, call]] = True
+    found = list(found)
+    return found[::max(1, -(-len(found) // 40))]
+
+
+def kill_at(repository, verb, request, point, is_all):
+    """Runs the helper and kills it at the nth time it makes the call; with is_all each git that it starts, too."""
+    call, number = point
+    before = [STRACE, *(['-f'] if is_all else []), '-qq', '-o', '/dev/null', '-e', f'trace={call}', '-e',
+              f'inject={call}:signal=SIGKILL:when={number}']
+    done, _ = repository.call(verb, request, before=before, env=NO_LEAK_CHECK)
+    return done.returncode
+
+
+needs_strace = pytest.mark.skipif(not STRACE, reason='strace is not installed: kill -9 at each call is not tested')
+
+
+def make_copy(template, folder, number):
+    """A repository like the template, in a place of its own."""
+    copy = Repository.__new__(Repository)
+    copy.__dict__.update(template.__dict__)
+    copy.folder = os.path.join(folder, str(number))
+    copy.path = os.path.join(copy.folder, 'repo')
+    copy.common = os.path.join(copy.path, '.git')
+    shutil.copytree(template.path, copy.path, symlinks=True)
+    return copy
+
+
+@needs_strace
+@pytest.mark.limit(300)
+@pytest.mark.parametrize('is_all', [False, True], ids=['helper', 'helper-and-git'])
+def test_prepare_killed_anywhere(folder, is_all):
+    template = Repository(folder, name='template')
+    counted = make_copy(template, folder, 'counted')
+    points = list_points(counted, 'prepare', counted.request(1, name='fix'), is_all)
+    assert len(points) > 25
+    for number, point in enumerate(points):
+        repository = make_copy(template, folder, number)
+        killed = kill_at(repository, 'prepare', repository.request(1, name='fix'), point, is_all)
+        assert is_all or killed != 0, point
+        # One time in three somebody else comes first and clears up, as after a daemon that never asks again.
+        others = ['2'] if number % 3 == 0 else []
+        if others:
+            repository.prepare(2)
+        made = repository.prepare(1, name='fix')
+        assert made['branch'] == 'parallel/fix' and made['path'].endswith('/fix'), point
+        assert git('status', '--porcelain', '--branch', cwd=made['path']) == '## parallel/fix', point
+        assert sorted(os.listdir(made['path'])) == ['.git', 'README', 'src']
+        assert repository.worktrees() == [*others, 'fix'] and repository.admins() == [*others, 'fix'], point
+        assert repository.branches() == [f'parallel/{name}' for name in [*others, 'fix']], point
+        repository.assert_sound()
+        shutil.rmtree(repository.folder)
+
+
+@needs_strace
+@pytest.mark.limit(300)
+@pytest.mark.parametrize('kind', ['removed', 'kept', 'again'])
+@pytest.mark.parametrize('is_all', [False, True], ids=['helper', 'helper-and-git'])
+def test_collect_killed_anywhere(folder, is_all, kind):
+    more = {'removed': {}, 'kept': {'has_succeeded': False}, 'again': {'has_succeeded': False, 'is_again': True}}[kind]
+    template = Repository(folder, name='template')
+    saved = 'refs/drover/salvage/1-1' if kind == 'again' else 'parallel/fix'
+
+    def begin(number):
+        repository = make_copy(template, folder, number)
+        made = repository.prepare(1, name='fix')
+        own = commit_in(made['path'], 'own')
+        write(os.path.join(made['path'], 'new'), 'n\n')
+        return repository, own, repository.collect_request(1, made, **more)
+    counted, _, request = begin('counted')
+    points = list_points(counted, 'collect', request, is_all)
+    assert len(points) > 25
+    for number, point in enumerate(points):
+        repository, own, request = begin(number)
+        killed = kill_at(repository, 'collect', request, point, is_all)
+        assert is_all or killed != 0, point
+        others = ['2'] if number % 3 == 0 else []
+        if others:
+            repository.prepare(2)
+        done = repository.good('collect', request)
+        assert done['changed_files'] == 2 and done['is_removed'] == (kind != 'kept'), point
+        assert repository.git('rev-parse', saved) == done['commit'], point
+        assert repository.git('rev-parse', f'{saved}~1') == own, point
+        assert repository.git('show', f'{saved}:new') == 'n'
+        assert repository.refs('refs/drover/salvage') == ([saved] if kind == 'again' else []), point
+        stay = others + (['fix'] if kind == 'kept' else [])
+        assert repository.worktrees() == stay and repository.admins() == stay, point
+        repository.assert_sound()
+        shutil.rmtree(repository.folder)
