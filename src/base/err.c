@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/str.h"
+
 NORETURN void assert_failed(const char *expression, const char *file, int line)
 {
 	char text[512];
@@ -31,6 +33,7 @@ int err_set(struct err *err, int code, const char *format, ...)
 	va_end(args);
 	length = strlen(err->text);
 	snprintf(err->text + length, sizeof(err->text) - length, ": %s", strerror(-code));
+	str_trim_utf8(err->text);
 	return code;
 }
 
@@ -45,6 +48,7 @@ int err_say(struct err *err, int code, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(err->text, sizeof(err->text), format, args);
 	va_end(args);
+	str_trim_utf8(err->text);
 	return code;
 }
 
@@ -63,6 +67,7 @@ int err_wrap(struct err *err, const char *format, ...)
 	va_end(args);
 	length = strlen(err->text);
 	snprintf(err->text + length, sizeof(err->text) - length, ": %s", inner);
+	str_trim_utf8(err->text);
 	return err->code;
 }
 

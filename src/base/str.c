@@ -105,6 +105,18 @@ void str_add_visible(struct buf *buf, const void *text, size_t length)
 	}
 }
 
+void str_trim_utf8(char *text)
+{
+	size_t length = strlen(text);
+	size_t start = length;
+
+	while (start > 0 && length - start < 4 && ((unsigned char)text[start - 1] & 0xc0) == 0x80)
+		start--;
+	if (start > 0 && ((unsigned char)text[start - 1] & 0xc0) == 0xc0 &&
+	    utf8_length((unsigned char *)text + start - 1, length - start + 1) == 0)
+		text[start - 1] = '\0';
+}
+
 bool str_is_task_name(const char *name)
 {
 	size_t length = strlen(name);

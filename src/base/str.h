@@ -19,6 +19,9 @@ const char *str_nearest(const char *word, const char *const *candidates, size_t 
 /* Adds `text` in a form that a terminal cannot be misled by: control bytes and invalid UTF-8 become \xNN. */
 void str_add_visible(struct buf *buf, const void *text, size_t length);
 
+/* Cuts an incomplete UTF-8 sequence off the end of a text that was truncated. */
+void str_trim_utf8(char *text);
+
 /* True when the name matches [A-Za-z0-9._-]{1,64}, is not all digits, and does not begin with '-' or '.'. */
 bool str_is_task_name(const char *name);
 

@@ -215,7 +215,8 @@ void core_count(const struct core *core, struct core_totals *ret_totals)
 {
 	struct core_totals totals = {
 		.active = core->active, .slot_limit = queue_slot_limit(core), .tasks = core->task_pool.used,
-		.batches = core->batch_pool.used, .is_paused = core->is_paused, .is_draining = core->is_draining,
+		.batches = core->batch_pool.used, .edges = core->edge_pool.used,
+		.is_paused = core->is_paused, .is_draining = core->is_draining,
 	};
 
 	for (unsigned state = 0; state < TASK_STATE_MAX; state++)

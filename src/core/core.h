@@ -114,6 +114,7 @@ struct core_totals {
 	uint32_t slot_limit; /* how many may run at once now */
 	uint32_t tasks;
 	uint32_t batches;
+	uint32_t edges;      /* dependencies known, of LIMIT edges_max */
 	bool is_paused;
 	bool is_draining;
 };

@@ -231,6 +231,25 @@ static void fail_start(struct attempt_slot *slot, const struct err *err)
 	daemon_feed(slot->daemon, &event);
 }
 
+/* The shim did not find the record armed for our START. Only while nobody can take it any more is the attempt let go. */
+static void on_refused(struct attempt_slot *slot)
+{
+	struct daemon *daemon = slot->daemon;
+	struct slot_record blank = { .state = RECORD_FREE };
+	struct slot_record record;
+
+	if (record_lock(daemon->slots_fd, slot->number) < 0)
+		return; /* a shim holds the attempt after all: its end will be told */
+	if (record_read(daemon->slots_fd, slot->number, &record) < 0 || !is_of_slot(slot, &record) ||
+	    record.state == RECORD_ARMED) {
+		record_write(daemon->slots_fd, slot->number, &blank);
+		record_unlock(daemon->slots_fd, slot->number);
+		refuse_start(slot, -EAGAIN);
+		return;
+	}
+	record_unlock(daemon->slots_fd, slot->number);
+}
+
 static void on_shim_message(struct attempt_slot *slot, const struct wire_shim *message)
 {
 	const struct slot_record *record = &message->record;
@@ -243,7 +262,7 @@ static void on_shim_message(struct attempt_slot *slot, const struct wire_shim *m
 	else if (message->kind == WIRE_ENDED)
 		feed_end(slot, record);
 	else if (message->kind == WIRE_REFUSED)
-		refuse_start(slot, -EAGAIN);
+		on_refused(slot);
 }
 
 static void on_channel(uv_poll_t *poll, int status, int events UNUSED)
@@ -258,6 +277,8 @@ static void on_channel(uv_poll_t *poll, int status, int events UNUSED)
 			return;
 		if (length <= 0) { /* the shim is gone or going: its pidfd, or the keeper, tells the rest */
 			unwatch(&slot->channel_poll, &slot->channel);
+			if (slot->task == 0)
+				drop_shim(slot);
 			return;
 		}
 		if ((size_t)length == sizeof(message))
@@ -265,6 +286,15 @@ static void on_channel(uv_poll_t *poll, int status, int events UNUSED)
 		if (slot->channel < 0)
 			return;
 	}
+}
+
+/* Its STARTED may have been in the channel that was closed with it; the shim that takes over says none. */
+static void tell_unheard_start(struct attempt_slot *slot, const struct slot_record *record)
+{
+	const struct task *task = core_find(slot->daemon->core, slot->task);
+
+	if (task && task->phase == PHASE_START && record->state == RECORD_STARTED)
+		feed_started(slot->daemon, record);
 }
 
 /* The shim died. Its record tells how far it came; a keeper that lives puts another over what it left. */
@@ -295,6 +325,7 @@ static void settle_after_shim(struct attempt_slot *slot)
 		feed_lost(slot);
 		return;
 	}
+	tell_unheard_start(slot, &record);
 	attempts_take_over(daemon, core_find(daemon->core, slot->task), &record);
 }
 
@@ -309,6 +340,7 @@ static void on_pidfd(uv_poll_t *poll, int status UNUSED, int events UNUSED)
 void attempts_on_shim_gone(struct daemon *daemon, const struct wire_keeper *message)
 {
 	struct attempt_slot *slot;
+	struct slot_record record;
 
 	if (message->slot >= LIMIT_SLOTS)
 		return;
@@ -320,6 +352,8 @@ void attempts_on_shim_gone(struct daemon *daemon, const struct wire_keeper *mess
 		slot->shim = SHIM_ASKED; /* its SHIM message follows */
 		slot->is_taken_over = true;
 		processes_mark_lost_shim(daemon, slot->task);
+		if (record_read(daemon->slots_fd, slot->number, &record) == 0 && is_of_slot(slot, &record))
+			tell_unheard_start(slot, &record);
 	} else {
 		settle_after_shim(slot);
 	}
@@ -404,6 +438,10 @@ static void send_start(struct attempt_slot *slot)
 	int r;
 
 	ASSERT(task && task->attempt == slot->attempt);
+	if (task->state == TASK_STOPPING) { /* cancelled meanwhile: nothing of it is to run */
+		refuse_start(slot, -ECANCELED);
+		return;
+	}
 	r = start_message_build(daemon, task, roster_task(&daemon->roster, core_index(daemon->core, task->id)), &message,
 	                        &err);
 	if (r < 0) {
@@ -419,7 +457,8 @@ static void send_start(struct attempt_slot *slot)
 		r = move_payload(&message, &payload);
 	if (r == 0)
 		r = wire_send(slot->channel, message.bytes, message.length, &payload, payload >= 0 ? 1 : 0);
-	if (r == -EPIPE || r == -ECONNRESET || r == -ENOTCONN) { /* an idle shim that left just now: another one */
+	if (r == -EPIPE || r == -ECONNRESET || r == -ENOTCONN ||
+	    r == -EBADF) { /* an idle shim that left just now: another one */
 		drop_shim(slot);
 		if (keeper_ask_shim(daemon, slot->number, false) == 0)
 			slot->shim = SHIM_ASKED;
@@ -460,6 +499,10 @@ void attempts_start(struct daemon *daemon, const struct effect *effect)
 	slot->nonce = roster_task(&daemon->roster, effect->index)->nonce;
 	slot->is_sent = false;
 	roster_task(&daemon->roster, effect->index)->conditions = 0;
+	if (task->state == TASK_STOPPING) {
+		refuse_start(slot, -ECANCELED);
+		return;
+	}
 	if (slot->is_retiring)
 		drop_shim(slot);
 	if (slot->shim == SHIM_READY) {

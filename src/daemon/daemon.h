@@ -67,7 +67,6 @@ struct daemon {
 	uint64_t last_batch;
 	uint64_t last_seq;
 	uint64_t first_seq;           /* oldest event kept */
-	uint32_t roster_count_before; /* tasks at the last housekeeping */
 
 	char *git_version;   /* NULL until it is known, or when git cannot be used */
 	bool is_broken; /* the store cannot be written: nothing new is accepted or started */

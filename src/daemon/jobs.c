@@ -13,7 +13,9 @@
 #include "base/log.h"
 #include "daemon/daemon.h"
 
-enum { ANSWER_MAX = 1 << 20, READ_STEP = 16384 };
+enum { ANSWER_MAX = 1 << 20, READ_STEP = 16384, RETRY_MS = 250, RETRY_MAX_MS = 30000, DEATHS_MAX = 5 };
+
+static void on_retry(uv_timer_t *timer);
 
 struct job {
 	struct daemon *daemon;
@@ -23,17 +25,26 @@ struct job {
 	json_t *request;
 	job_done done;
 	void *context;
-	uv_poll_t poll;
-	int answer; /* read end of the helper's output; −1 while it has not been started */
+	uv_poll_t *poll; /* NULL while it has not been started */
+	int answer;      /* read end of the helper's output; −1 while it has not been started */
 	struct buf text;
+	unsigned tries;  /* that the machine did not bear */
+	unsigned deaths; /* of helpers without an answer */
 };
 
-static void on_closed(uv_handle_t *handle)
+static void on_poll_closed(uv_handle_t *handle)
 {
-	struct job *job = handle->data;
+	free(handle);
+}
 
-	buf_done(&job->text);
-	free(job);
+static void close_answer(struct job *job)
+{
+	if (job->poll) {
+		uv_poll_stop(job->poll);
+		uv_close((uv_handle_t *)TAKE_PTR(job->poll), on_poll_closed);
+	}
+	fd_close(&job->answer);
+	buf_clear(&job->text);
 }
 
 static void unlink_job(struct job *job)
@@ -47,16 +58,10 @@ static void unlink_job(struct job *job)
 
 static void release(struct job *job)
 {
+	close_answer(job);
 	json_decref(job->request);
-	job->request = NULL;
-	if (job->answer >= 0) {
-		uv_poll_stop(&job->poll);
-		fd_close(&job->answer);
-		uv_close((uv_handle_t *)&job->poll, on_closed);
-	} else {
-		buf_done(&job->text);
-		free(job);
-	}
+	buf_done(&job->text);
+	free(job);
 }
 
 static void finish(struct job *job, json_t *result, const char *code, const struct err *err)
@@ -74,6 +79,23 @@ static void fail(struct job *job, int code, const char *why)
 	finish(job, NULL, "", &err);
 }
 
+/* What the machine does not bear now it may bear later; every verb is idempotent, so the job is simply run again. */
+static void try_later(struct job *job)
+{
+	struct jobs *jobs = &job->daemon->jobs;
+	unsigned delay_ms = MIN((unsigned)RETRY_MS << MIN(job->tries, 8u), (unsigned)RETRY_MAX_MS);
+
+	close_answer(job);
+	job->tries++;
+	if (!uv_is_active((uv_handle_t *)&jobs->retry) || uv_timer_get_due_in(&jobs->retry) > delay_ms)
+		uv_timer_start(&jobs->retry, on_retry, delay_ms, 0);
+}
+
+static bool is_machines_fault(int error)
+{
+	return error == -EAGAIN || error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -ENOBUFS;
+}
+
 /* The helper has answered, or died: its output is at its end. */
 static void read_answer(struct job *job)
 {
@@ -83,7 +105,10 @@ static void read_answer(struct job *job)
 
 	if (!json_is_object(answer)) {
 		json_decref(answer);
-		fail(job, -ECANCELED, "it ended without an answer; see daemon.log");
+		if (++job->deaths < DEATHS_MAX)
+			try_later(job);
+		else
+			fail(job, -ECANCELED, "it ended without an answer; see daemon.log");
 		return;
 	}
 	if (error) {
@@ -148,20 +173,54 @@ static int launch(struct job *job)
 	output = pair[1];
 	fd_set_nonblocking(job->answer, true);
 	r = keeper_run_helper(job->daemon, job->token, argv, (int[]){ input, output, STDERR_FILENO });
-	if (r == 0)
-		r = uv_poll_init(job->daemon->loop, &job->poll, job->answer);
 	if (r < 0) {
 		fd_close(&job->answer);
 		return r;
 	}
-	job->poll.data = job;
-	return uv_poll_start(&job->poll, UV_READABLE, on_readable);
+	job->poll = xcalloc(1, sizeof(*job->poll));
+	job->poll->data = job;
+	if (uv_poll_init(job->daemon->loop, job->poll, job->answer) < 0 ||
+	    uv_poll_start(job->poll, UV_READABLE, on_readable) < 0)
+		NEVER("a pipe of ours can be polled");
+	return 0;
+}
+
+/* Starts it, or sees to it that it is started later: without a keeper by the next one. */
+static void launch_or_wait(struct job *job)
+{
+	int r = launch(job);
+
+	if (is_machines_fault(r))
+		try_later(job);
+	else if (r < 0 && r != -ENOTCONN)
+		fail(job, r, strerror(-r));
+}
+
+static void launch_waiting(struct daemon *daemon)
+{
+	struct job *next;
+
+	for (struct job *job = daemon->jobs.first; job; job = next) {
+		next = job->next;
+		if (job->answer < 0)
+			launch_or_wait(job);
+	}
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+	launch_waiting(timer->data);
+}
+
+void jobs_init(struct daemon *daemon)
+{
+	uv_timer_init(daemon->loop, &daemon->jobs.retry);
+	daemon->jobs.retry.data = daemon;
 }
 
 void jobs_run(struct daemon *daemon, const char *verb, json_t *request, job_done done, void *context)
 {
 	struct job *job = xcalloc(1, sizeof(*job));
-	int r;
 
 	*job = (struct job){ .daemon = daemon,
 		             .token = ++daemon->jobs.last_token,
@@ -172,39 +231,30 @@ void jobs_run(struct daemon *daemon, const char *verb, json_t *request, job_done
 		             .answer = -1,
 		             .next = daemon->jobs.first };
 	daemon->jobs.first = job;
-	r = launch(job);
-	if (r < 0 && r != -ENOTCONN) /* without a keeper it waits for the next one */
-		fail(job, r, strerror(-r));
+	launch_or_wait(job);
 }
 
 void jobs_on_helper_failed(struct daemon *daemon, uint64_t token, int error)
 {
 	for (struct job *job = daemon->jobs.first; job; job = job->next) {
-		if (job->token == token) {
+		if (job->token != token)
+			continue;
+		if (is_machines_fault(error))
+			try_later(job);
+		else
 			fail(job, error, strerror(-error));
-			return;
-		}
+		return;
 	}
 }
 
 void jobs_on_keeper_ready(struct daemon *daemon)
 {
-	struct job *next;
-
-	for (struct job *job = daemon->jobs.first; job; job = next) {
-		int r;
-
-		next = job->next;
-		if (job->answer >= 0)
-			continue;
-		r = launch(job);
-		if (r < 0 && r != -ENOTCONN)
-			fail(job, r, strerror(-r));
-	}
+	launch_waiting(daemon);
 }
 
 void jobs_done_all(struct daemon *daemon)
 {
+	uv_close((uv_handle_t *)&daemon->jobs.retry, NULL);
 	while (daemon->jobs.first) {
 		struct job *job = daemon->jobs.first;
 

@@ -19,8 +19,12 @@ typedef void (*job_done)(struct daemon *daemon, void *context, json_t *result, c
 
 struct jobs {
 	struct job *first;
+	uv_timer_t retry;
 	uint64_t last_token;
 };
+
+/* Before anything else here. */
+void jobs_init(struct daemon *daemon);
 
 /* Runs `verb` with the request (reference stolen). `done` is called exactly once, from the loop. */
 void jobs_run(struct daemon *daemon, const char *verb, json_t *request, job_done done, void *context);

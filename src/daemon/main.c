@@ -100,16 +100,15 @@ static void on_housekeeping(uv_timer_t *timer)
 {
 	struct daemon *daemon = timer->data;
 	struct err err = ERR_INIT;
-	uint32_t tasks = daemon->roster_count_before;
-	struct core_totals totals;
+	bool has_more;
 
 	if (!server_is_bound(daemon->server) && server_rebind(daemon->server, &err) < 0)
 		log_error("%s", err.text);
-	retention_run(daemon);
+	if (daemon->keeper.socket >= 0)
+		attempts_on_keeper_ready(daemon); /* shims that could not be had when they were asked for */
+	has_more = retention_run(daemon);
 	drop_old_events(daemon);
-	core_count(daemon->core, &totals);
-	daemon->roster_count_before = totals.tasks;
-	uv_timer_start(timer, on_housekeeping, totals.tasks < tasks ? HOUSEKEEPING_BUSY_MS : HOUSEKEEPING_MS, 0);
+	uv_timer_start(timer, on_housekeeping, has_more ? HOUSEKEEPING_BUSY_MS : HOUSEKEEPING_MS, 0);
 }
 
 static void on_signal(uv_signal_t *signal, int number)
@@ -175,6 +174,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 			return usage("an argument is wrong");
 		}
 	}
+	if (arguments.state_dir && !str_is_utf8(arguments.state_dir, strlen(arguments.state_dir)))
+		return usage("the path of the state directory is not UTF-8: choose another by DROVER_STATE_DIR");
 	if (!arguments.state_dir || arguments.state_dir[0] != '/' || strlen(arguments.state_dir) >= PATHS_MAX)
 		return usage("--state wants the absolute path of the state directory");
 	*ret = arguments;
@@ -241,6 +242,8 @@ static int open_files(struct daemon *daemon, struct err *err)
 
 	if (r == 0)
 		r = lock_file_take(daemon->state_fd, PATHS_DAEMON_LOCK, &daemon->lock_fd, err);
+	if (r == -EAGAIN)
+		daemon->exit_status = WIRE_EXIT_LOCKED;
 	if (r == 0)
 		r = clock_boot_id(daemon->boot_id);
 	if (r == 0)
@@ -336,6 +339,7 @@ static int start(struct daemon *daemon, int keeper_socket, struct err *err)
 
 	umask(077);
 	raise_descriptor_limit();
+	jobs_init(daemon);
 	r = load_settings(&daemon->settings, err);
 	if (r == 0)
 		r = open_files(daemon, err);
@@ -356,19 +360,28 @@ static int start(struct daemon *daemon, int keeper_socket, struct err *err)
 	return 0;
 }
 
-/* What is being committed is answered still; a disk that hangs is not waited for longer than this. */
-static void finish_commit(struct daemon *daemon)
+/* What is being committed is answered still. False when the disk hangs for longer than is waited for. */
+static bool finish_commit(struct daemon *daemon)
 {
+	uint64_t deadline_ns = clock_monotonic_ns() + LAST_COMMIT_MS * NS_PER_MS;
 	struct pollfd wait = { .fd = store_fd(daemon->store), .events = POLLIN };
 
-	while (store_is_busy(daemon->store) && poll(&wait, 1, LAST_COMMIT_MS) > 0)
+	while (store_is_busy(daemon->store) && clock_monotonic_ns() < deadline_ns) {
+		poll(&wait, 1, LAST_COMMIT_MS);
 		turn_on_commit(daemon);
+		store_finish_reads(daemon->store);
+	}
+	return !store_is_busy(daemon->store);
 }
 
 static void finish(struct daemon *daemon)
 {
 	FAILPOINT("stopping");
-	finish_commit(daemon);
+	if (!finish_commit(daemon)) {
+		log_error("the disk does not answer: what was not acknowledged may be lost");
+		keeper_link_close(daemon, daemon->exit_status);
+		_exit(daemon->exit_status); /* closing the store would wait for the disk */
+	}
 	store_close(daemon->store); /* before the server: reads that are given up answer their requests */
 	server_close(daemon->server);
 	drafts_done(daemon);
@@ -380,6 +393,18 @@ static void finish(struct daemon *daemon)
 	attempts_done(daemon);
 	roster_done(&daemon->roster);
 	uv_run(daemon->loop, UV_RUN_NOWAIT); /* closed handles are freed by the loop */
+}
+
+/* Errors that may be gone after a while: the keeper tries again. For any other the user has to do something. */
+static bool is_passing(int error)
+{
+	static const int passing[] = { -EAGAIN, -ENOMEM, -EMFILE,    -ENFILE, -ENOSPC, -EDQUOT,
+		                       -EIO,    -EBUSY,  -ETIMEDOUT, -EPIPE,  -EINTR,  -ECONNRESET };
+
+	for (size_t i = 0; i < ARRAY_SIZE(passing); i++)
+		if (error == passing[i])
+			return true;
+	return false;
 }
 
 int main(int argc, char **argv)
@@ -402,7 +427,7 @@ int main(int argc, char **argv)
 	r = start(&daemon, arguments.keeper_socket, &err);
 	if (r < 0) {
 		log_error("%s", err.text);
-		return r == -EAGAIN ? WIRE_EXIT_LOCKED : WIRE_EXIT_USAGE;
+		return daemon.exit_status ? daemon.exit_status : is_passing(r) ? EXIT_FAILURE : WIRE_EXIT_USAGE;
 	}
 	watch_store(&daemon, &store_poll);
 	log_info("drover %s serves %s", DROVER_VERSION, daemon.socket_path);

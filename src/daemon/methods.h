@@ -29,8 +29,10 @@ void methods_on_drained(struct daemon *daemon);
 /* Forgets a finished task and its log; the batch too when it was the last. 0, or -EBUSY when another task waits for it. */
 int retention_forget(struct daemon *daemon, uint32_t index);
 
-/* Forgets what is older or more than the settings keep; a bounded number of tasks a call. */
-void retention_run(struct daemon *daemon);
+/*
+ * Forgets what is older or more than the settings keep; a bounded number of tasks a call. True when there is more to do.
+ */
+bool retention_run(struct daemon *daemon);
 
 /* At start: removes environment blobs that no batch uses; a crash between a forgetting and its files leaves them. */
 void retention_sweep_environments(struct daemon *daemon);

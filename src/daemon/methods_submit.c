@@ -55,12 +55,18 @@ static uint32_t find_in_draft(const struct draft *draft, const char *text)
 static int resolve_references(struct daemon *daemon, struct submission *submission, struct err *err)
 {
 	struct draft *draft = submission->draft;
+	struct core_totals totals;
 	uint32_t total = 0;
 
 	for (uint32_t i = 0; i < draft->count; i++)
 		total += draft->tasks[i].reference_count;
-	if (total > LIMIT_EDGES / 2)
-		return err_say(err, -ENOSPC, "%u dependencies are too many: %d at most", total, LIMIT_EDGES / 2);
+	core_count(daemon->core, &totals);
+	if (total > LIMIT_EDGES - totals.edges)
+		return err_say(err, -ENOSPC, "%u dependencies are too many: %u are known, %d may be", total, totals.edges,
+		               LIMIT_EDGES);
+	if (draft->count > LIMIT_TASKS - totals.tasks)
+		return err_say(err, -ENOSPC, "the queue is full: %u tasks are known, %d may be; wait, or run 'drover clean'",
+		               totals.tasks, LIMIT_TASKS);
 	submission->from = xcalloc(total, sizeof(*submission->from));
 	submission->to = xcalloc(total, sizeof(*submission->to));
 	for (uint32_t i = 0; i < draft->count; i++) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/str.h"
 #include "base/units.h"
 #include "daemon/daemon.h"
 #include "daemon/start_message.h"
@@ -41,9 +42,20 @@ static json_t *seconds(uint64_t ns)
 	return json_real((double)(ns / NS_PER_MS) / 1000.0);
 }
 
+/* Text from outside as a string, whatever bytes it has: what is no UTF-8 is shown as escapes. */
+static json_t *string(const char *text)
+{
+	CLEANUP_BUF struct buf visible = BUF_INIT;
+
+	if (str_is_utf8(text, strlen(text)))
+		return json_string(text);
+	str_add_visible(&visible, text, strlen(text));
+	return json_stringn(visible.bytes, visible.length);
+}
+
 static json_t *string_or_null(const char *text)
 {
-	return text ? json_string(text) : json_null();
+	return text ? string(text) : json_null();
 }
 
 static json_t *field_or_null(const json_t *object, const char *name)
@@ -79,7 +91,9 @@ static json_t *cause_or_null(const struct task *task, const char *detail)
 
 	if (task->cause.kind == CAUSE_NONE)
 		return json_null();
-	return json_string(task_format_cause(task, detail, text, sizeof(text)));
+	task_format_cause(task, detail, text, sizeof(text));
+	str_trim_utf8(text);
+	return string(text);
 }
 
 /* From the start of the latest attempt to its end, or until now. */
@@ -245,7 +259,7 @@ static json_t *present_wait(struct daemon *daemon, const struct wait *wait)
 	if (has_until && wait->until_ns > daemon->now_ns)
 		buf_add_format(&text, ", in %s", units_format_duration(wait->until_ns - daemon->now_ns, number));
 	set(object, "reason", json_string(wait_reason_name(wait->reason)));
-	set(object, "text", json_string(text.bytes));
+	set(object, "text", string(text.bytes));
 	set(object, "holder", wait->holder ? json_integer((json_int_t)wait->holder) : json_null());
 	set(object, "have", has_counts ? json_integer(wait->have) : json_null());
 	set(object, "need", has_counts ? json_integer(wait->need) : json_null());
@@ -292,7 +306,7 @@ json_t *present_details(struct daemon *daemon, uint32_t index)
 	set(object, "task", present_task(daemon, index));
 	set(object, "wait", wait.reason == REASON_NONE ? json_null() : present_wait(daemon, &wait));
 	set(object, "spec", spec);
-	set(object, "cwd", json_string(directory));
+	set(object, "cwd", string(directory));
 	set(object, "after", after);
 	set_usage(object, &task->usage);
 	set(object, "pid", pid > 0 ? json_integer(pid) : json_null());
@@ -369,9 +383,9 @@ static json_t *present_problems(const struct daemon *daemon)
 	struct err err = ERR_INIT;
 
 	if (daemon->is_broken)
-		json_array_append_new(list, json_string(daemon->broken.text));
+		json_array_append_new(list, string(daemon->broken.text));
 	else if (store_check_space(daemon->store, 0, &err) < 0)
-		json_array_append_new(list, json_string(err.text));
+		json_array_append_new(list, string(err.text));
 	if (daemon->keeper.socket < 0)
 		json_array_append_new(list,
 		                      json_string("the keeper is gone and could not be started again: nothing can start"));

@@ -102,7 +102,7 @@ static bool is_busy(const struct daemon *daemon)
 	return totals.active > 0;
 }
 
-void retention_run(struct daemon *daemon)
+bool retention_run(struct daemon *daemon)
 {
 	int64_t too_old_ms = daemon->now_ms - (int64_t)(daemon->settings.keep_ns / NS_PER_MS);
 	uint32_t finished = count_finished(daemon);
@@ -110,7 +110,7 @@ void retention_run(struct daemon *daemon)
 	uint32_t next;
 
 	if (daemon->is_broken || (is_busy(daemon) && finished < 2 * daemon->settings.keep_tasks))
-		return;
+		return false;
 	if (turn_is_idle(daemon)) /* else a commit in flight may rest on a blob that has no users for us */
 		roster_drop_environments(&daemon->roster, drop_environment, daemon);
 	for (uint32_t index = daemon->roster.first; index != TASK_NONE && forgotten < FORGET_PER_CALL; index = next) {
@@ -125,6 +125,7 @@ void retention_run(struct daemon *daemon)
 			finished--;
 		}
 	}
+	return forgotten == FORGET_PER_CALL;
 }
 
 void retention_sweep_environments(struct daemon *daemon)

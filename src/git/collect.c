@@ -6,6 +6,7 @@
  * Nothing is removed before all of it is reachable from a ref. The repository's lock is taken for the removal only.
  */
 #include <errno.h>
+#include <poll.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,11 +99,17 @@ static int find_directory(struct collection *collection, struct err *err)
 	return 0;
 }
 
+enum { LOOKS_MAX = 5, LOOK_AGAIN_MS = 20 };
+
 static int open_worktree(struct collection *collection, struct err *err)
 {
 	struct repository *repository = &collection->repository;
 
-	collection->admin = repository_find_admin(repository, collection->directory);
+	for (int look = 0; look < LOOKS_MAX && !collection->admin; look++) {
+		if (look > 0) /* a foreign git at work beside us must not make it look lost */
+			poll(NULL, 0, LOOK_AGAIN_MS);
+		collection->admin = repository_find_admin(repository, collection->directory);
+	}
 	collection->result.is_missing = collection->admin == NULL;
 	if (!collection->admin)
 		collection->admin = repository_search_admin(repository, collection->directory, NULL);

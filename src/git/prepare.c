@@ -377,6 +377,19 @@ static bool find_finished(struct preparation *preparation, struct worktree_resul
 	return admin != NULL;
 }
 
+/*
+ * A call of a daemon that is gone, late: the attempt has been collected since, by order of the next daemon. Making its
+ * worktree once more would leave it there for ever.
+ */
+static bool is_collected(struct preparation *preparation)
+{
+	CLEANUP(record_done) struct record record = { 0 };
+
+	return repository_read_record(&preparation->repository, &record, NULL) == 0 && record.verb != RECORD_PREPARE &&
+	       record.attempt == preparation->request->attempt &&
+	       strcmp(record.commit, preparation->request->commit) == 0;
+}
+
 int worktree_prepare(const struct worktree_request *request, struct worktree_result *ret, struct err *err)
 {
 	struct preparation preparation = { .request = request };
@@ -386,6 +399,9 @@ int worktree_prepare(const struct worktree_request *request, struct worktree_res
 		return error;
 	steps_git_for_repository(&preparation.repository, &preparation.git);
 	error = repository_lock_task(&preparation.repository, err);
+	if (error == 0 && is_collected(&preparation))
+		error = err_say(err, -ESTALE, "attempt %u of task %s has been collected already", request->attempt,
+		                preparation.repository.key);
 	if (error == 0 && !find_finished(&preparation, ret)) {
 		error = prepare_locked(&preparation, err);
 		if (error == 0)

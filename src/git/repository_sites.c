@@ -23,6 +23,7 @@ enum {
 	POINTER_BYTES_MAX = 8192, /* of a .git, gitdir or locked file */
 	LOCK_FILE_WAIT_MS = 1000,
 	LOCK_FILE_STEP_MS = 20,
+	PLACE_TRIES_MAX = 50,
 	ADMIN_NAMES_MAX = 1000,
 };
 
@@ -100,12 +101,9 @@ static int fill_admin(const struct repository *repository, int admin, const stru
 }
 
 /* Gives the admin directory its place under the first free name, after saying that name in the worktree's .git file. */
-static int place_admin(const struct repository *repository, const char *name, int worktree, const char *directory)
+static int place_admin_in(const struct repository *repository, int worktrees, const char *name, int worktree,
+                          const char *directory)
 {
-	CLEANUP_FD int worktrees = fs_make_directory(repository->common, "worktrees", 0777);
-
-	if (worktrees < 0)
-		return worktrees;
 	for (unsigned i = 0; i < ADMIN_NAMES_MAX; i++) {
 		CLEANUP_FREE char *admin = i == 0 ? xstrdup(directory) : xasprintf("%s%u", directory, i);
 		CLEANUP_FREE char *pointer = xasprintf("gitdir: %s/worktrees/%s", repository->common_path, admin);
@@ -122,6 +120,22 @@ static int place_admin(const struct repository *repository, const char *name, in
 			return -errno;
 	}
 	return -EEXIST;
+}
+
+/* A foreign `git worktree prune` removes worktrees/ whenever it is empty: then it is made again. */
+static int place_admin(const struct repository *repository, const char *name, int worktree, const char *directory)
+{
+	int error = -ENOENT;
+
+	for (unsigned try = 0; error == -ENOENT && try < PLACE_TRIES_MAX; try++) {
+		CLEANUP_FD int worktrees = fs_make_directory(repository->common, "worktrees", 0777);
+
+		if (worktrees < 0 && worktrees != -ENOENT)
+			return worktrees;
+		if (worktrees >= 0)
+			error = place_admin_in(repository, worktrees, name, worktree, directory);
+	}
+	return error;
 }
 
 static char *making_name(const struct record *intent)

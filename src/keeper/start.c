@@ -213,10 +213,12 @@ static void fill_attempt(struct shim *shim, const struct slot_record *armed)
 static bool take_record(struct shim *shim)
 {
 	const struct wire_start *start = &shim->message.start;
+	/* A refusal names the START that it is about, not what the record says by now. */
+	struct slot_record refused = { .task = start->task, .attempt = start->attempt, .nonce = start->nonce };
 	struct slot_record record = { 0 };
 
 	if (record_lock(shim->slots, shim->slot) < 0) {
-		shim_send(shim, WIRE_REFUSED, &record);
+		shim_send(shim, WIRE_REFUSED, &refused);
 		return false;
 	}
 	if (record_read(shim->slots, shim->slot, &record) == 0 && record.state == RECORD_ARMED &&
@@ -225,7 +227,7 @@ static bool take_record(struct shim *shim)
 		return true;
 	}
 	record_unlock(shim->slots, shim->slot);
-	shim_send(shim, WIRE_REFUSED, &record);
+	shim_send(shim, WIRE_REFUSED, &refused);
 	return false;
 }
 

@@ -129,7 +129,10 @@ struct wire_start {
 	char payload[]; /* unless in a memfd */
 };
 
-/* STARTED, ENDED, REFUSED: with the record as it was written before. REFUSED: the record was not armed for this START. */
+/*
+ * STARTED, ENDED: with the record as it was written before. REFUSED: the record was not armed for the START of this task,
+ * attempt and nonce; nothing else of it is filled in.
+ */
 struct wire_shim {
 	uint32_t kind;
 	uint32_t slot;

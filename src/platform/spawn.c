@@ -301,10 +301,18 @@ int spawn_init(struct spawner *spawner)
 
 void spawn_reset_signals(void)
 {
+	/* As the kernel has it: rt_sigaction(2). All zero is SIG_DFL without flags or mask. */
+	struct {
+		unsigned long handler;
+		unsigned long flags;
+		unsigned long restorer;
+		uint64_t mask;
+	} plain = { 0 };
 	sigset_t all;
 
+	/* By the system call itself: libc does not let its own two be touched, which make, say, leaves ignored. */
 	for (int number = 1; number < NSIG; number++)
-		signal(number, SIG_DFL); /* fails for SIGKILL, SIGSTOP and libc's own */
+		syscall(SYS_rt_sigaction, number, &plain, NULL, sizeof(plain.mask)); /* fails for SIGKILL and SIGSTOP */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 }

@@ -310,3 +310,33 @@ def test_a_failed_fdatasync_is_not_tried_again(make_drover):
     assert (done['exit_code'], done['attempt']) == (5, 1)
     still_works(drover)
     assert not os.path.exists(os.path.join(drover.work, 'never'))
+
+
+def test_words_too_long_for_a_cause_are_cut_between_characters(drover):
+    """A cause cut in the middle of a character once ended the daemon, and each one after it that listed the task."""
+    tasks = drover.add('--hold', 'true', ':::', *range(15))
+    link = drover.connect()
+    for number, task in enumerate(tasks):  # whatever stands before it, some of these are cut inside a character
+        link.call('task.cancel', {'tasks': [str(task)], 'reason': 'x' * (number % 3) + '€' * (330 + number)})
+        assert '€' in link.call('task.show', {'task': str(task)})['task']['cause']
+    link.close()
+    assert {task['state'] for task in drover.tasks()} == {'cancelled'}
+
+
+def test_a_task_cancelled_before_its_process_starts_never_runs(make_drover):
+    """Cancelled between the decision to start it and the start: with the keeper gone, as long as that takes."""
+    drover = make_drover()
+    gate = drover.gate()
+    first = drover.shell(gate.wait, '-j', 1)
+    drover.wait_state(first, 'running')
+    effect = os.path.join(drover.folder, 'effect')
+    tasks = drover.add('-j', 8, 'sh', '-c', f'echo {{}} >> {effect}', ':::', *range(40))
+    drover.run('cancel', *tasks)
+    for task in tasks:
+        done = drover.wait_final(task)
+        assert done['state'] in ('cancelled', 'succeeded')
+    ran = harness.read(effect).split() if os.path.exists(effect) else []
+    never = [task for task in tasks if drover.task(task)['attempt'] == 0]
+    assert len(ran) <= len(tasks) - len(never)
+    gate.open()
+    drover.wait_final(first)

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -105,9 +106,35 @@ static void test_numbers(void **state UNUSED)
 	assert_int_equal(value, 100);
 }
 
+static void test_trim_utf8(void **state UNUSED)
+{
+	static const struct {
+		const char *text;
+		const char *expected;
+	} rows[] = {
+		{ "", "" },
+		{ "abc", "abc" },
+		{ "ab\xe2\x82\xac", "ab\xe2\x82\xac" }, /* whole */
+		{ "ab\xe2\x82", "ab" },
+		{ "ab\xe2", "ab" },
+		{ "\xf0\x9f\x98", "" },
+		{ "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80" },
+		{ "a\xc3", "a" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char text[16];
+
+		snprintf(text, sizeof(text), "%s", rows[i].text);
+		str_trim_utf8(text);
+		assert_string_equal(text, rows[i].expected);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_trim_utf8),
 		cmocka_unit_test(test_utf8),
 		cmocka_unit_test(test_nearest),
 		cmocka_unit_test(test_visible),
