@@ -80,6 +80,12 @@ void output_add_dropped(struct output *output, uint64_t count)
 		buf_add_byte(&line, '\n');
 	buf_add_format(&line, "[drover: %llu bytes dropped]\n", (unsigned long long)count);
 	pass(output, line.bytes, line.length);
+	if (!is_filtered(output)) /* a file or a pipe: nobody may look into it before it is used */
+		cli_tell(output->cli,
+		         "%llu bytes of output are missing in the middle: a log keeps its beginning and its end only "
+		         "(log.head "
+		         "and log.tail in the configuration)",
+		         (unsigned long long)count);
 }
 
 void output_end(struct output *output)

@@ -140,6 +140,8 @@ static void handle_end(struct watch *watch, uint64_t index, json_t *event)
 		print_output(watch, index, event);
 }
 
+static void cancel_waiting(struct watch *watch);
+
 static void handle_event(struct watch *watch, json_t *event)
 {
 	CLEANUP_BUF struct buf title = BUF_INIT;
@@ -155,6 +157,8 @@ static void handle_event(struct watch *watch, json_t *event)
 	if (watch->is_streaming && path)
 		stream_set_path(&watch->stream, client_state_dir(watch->client), path);
 	progress_event(&watch->progress, event, title.bytes ? title.bytes : "", stopwatch_ns(&watch->stopwatch));
+	if (watch->interrupts == 1 && strcmp(state, "queued") == 0)
+		cancel_waiting(watch); /* one that ran when we were interrupted, and is to be tried again */
 	if (events_is_final(state))
 		handle_end(watch, index, event);
 }
@@ -365,8 +369,8 @@ static void tell_single_end(struct watch *watch)
 {
 	const char *state = watch->single_end ? text_of(watch->single_end, "state") : NULL;
 	const char *cause = watch->single_end ? text_of(watch->single_end, "cause") : NULL;
-	bool is_plain_exit =
-		state && strcmp(state, "failed") == 0 && json_is_integer(json_object_get(watch->single_end, "exit_code"));
+	bool is_plain_exit = state && strcmp(state, "failed") == 0 &&
+	                     json_integer_value(json_object_get(watch->single_end, "exit_code")) > 0;
 
 	if (!state || strcmp(state, "succeeded") == 0 || is_plain_exit || !watch->is_streaming || watch->options->is_quiet)
 		return;

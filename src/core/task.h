@@ -88,7 +88,7 @@ struct task {
 	uint32_t flags; /* enum task_flag; the core's own ones change */
 	int64_t created_ms;
 
-	/* Changed by task_step() only. */
+	/* Changed by state_write() and step.c only. */
 	uint8_t state;    /* enum task_state */
 	uint8_t priority; /* enum priority */
 	uint8_t phase;    /* enum attempt_phase */

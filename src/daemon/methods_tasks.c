@@ -198,6 +198,8 @@ static void feed_selection(struct daemon *daemon, struct request *request, json_
 			.kind = CORE_INPUT, .input = (uint8_t)input, .task = task->id, .attempt = task->attempt
 		};
 
+		if (!is_named && input == INPUT_RETRY && task->state == TASK_SUCCEEDED)
+			continue; /* of many, those that did not succeed are meant */
 		if (turn_step(daemon, &event) == 0) {
 			if (reason || input == INPUT_RETRY)
 				roster_set_detail(roster_task(&daemon->roster, selection.items[i]), reason);

@@ -399,7 +399,7 @@ int worktree_prepare(const struct worktree_request *request, struct worktree_res
 		return error;
 	steps_git_for_repository(&preparation.repository, &preparation.git);
 	error = repository_lock_task(&preparation.repository, err);
-	if (error == 0 && is_collected(&preparation))
+	if (error == 0 && request->owner && is_collected(&preparation))
 		error = err_say(err, -ESTALE, "attempt %u of task %s has been collected already", request->attempt,
 		                preparation.repository.key);
 	if (error == 0 && !find_finished(&preparation, ret)) {

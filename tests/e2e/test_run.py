@@ -160,6 +160,21 @@ def test_interrupt_once_starts_nothing_new(drover):
     assert harness.read(os.path.join(drover.work, 'order')) == 'a\n'
 
 
+def test_interrupt_once_tries_nothing_again(drover):
+    gate = drover.gate()
+    effect = os.path.join(drover.work, 'effect')
+    process = drover.popen('run', '--retries', 5, '--retry-delay', '10ms', f'echo x >> {effect}; {gate.wait}; exit 3')
+    harness.wait_until(lambda: os.path.exists(effect), 20, 'it runs')
+    process.send_signal(signal.SIGINT)
+    harness.wait_until(lambda: b'nothing more' in os.read(process.stderr.fileno(), 4096), 20, 'the client has heard it')
+    gate.open()
+    process.communicate(timeout=30)
+    drover.started.remove(process)
+    assert process.returncode == 130
+    assert drover.wait_final(1)['state'] == 'cancelled'
+    assert len(harness.read(effect).split()) == 1
+
+
 def test_interrupt_twice_cancels(drover):
     client = drover.popen('run', '--', 'sleep', '1000')
     drover.wait_state(1, 'running')
