@@ -19,6 +19,7 @@ enum { COMMANDS_MAX = 64, HELP_NAME_WIDTH = 16 };
 const struct command *const cli_commands[] = {
 	&command_run,    &command_add,          &command_ls,          &command_show,           &command_why,
 	&command_logs,   &command_wait,         &command_cancel,      &command_retry,          &command_release,
+	&command_suspend, &command_resume,
 	&command_status, &command_daemon_start, &command_daemon_stop, &command_daemon_restart, &command_daemon_status,
 	&command_clean,  &command_doctor,       &command_version,     &command_help,           NULL,
 };

@@ -102,6 +102,7 @@ extern const struct command command_ls, command_show, command_why, command_statu
 extern const struct command command_logs;                                          /* logs.c */
 extern const struct command command_wait;                                          /* wait.c */
 extern const struct command command_cancel, command_retry, command_release;        /* control.c */
+extern const struct command command_suspend, command_resume;                       /* control.c */
 extern const struct command command_daemon_start, command_daemon_stop;             /* daemon.c */
 extern const struct command command_daemon_restart, command_daemon_status;         /* daemon.c */
 extern const struct command command_clean;                                         /* clean.c */

@@ -1,5 +1,5 @@
 /*
- * control.c - `drover cancel`, `retry`, `release`: what the user wants done to tasks that are there.
+ * control.c - `drover cancel`, `retry`, `release`, `suspend`, `resume`: what the user wants done to tasks that are there.
  */
 #include "cli/cli.h"
 #include "cli/refs.h"
@@ -118,4 +118,32 @@ const struct command command_release = {
 	COMMAND_OPTIONS(control_rows),
 	.method = API_TASK_RELEASE,
 	.handle = handle_release,
+};
+
+static int handle_suspend(struct cli *cli, int argc, char **argv)
+{
+	return handle_control(cli, argc, argv, API_TASK_SUSPEND, "suspended");
+}
+
+const struct command command_suspend = {
+	.name = "suspend",
+	.usage = "[--reason=TEXT] TASK…   or   --batch=BATCH   or   --all",
+	.summary = "freezes running tasks; their time limits stand still",
+	COMMAND_OPTIONS(control_rows),
+	.method = API_TASK_SUSPEND,
+	.handle = handle_suspend,
+};
+
+static int handle_resume(struct cli *cli, int argc, char **argv)
+{
+	return handle_control(cli, argc, argv, API_TASK_RESUME, "resumed");
+}
+
+const struct command command_resume = {
+	.name = "resume",
+	.usage = "TASK…   or   --batch=BATCH   or   --all",
+	.summary = "lets suspended tasks go on",
+	COMMAND_OPTIONS(control_rows),
+	.method = API_TASK_RESUME,
+	.handle = handle_resume,
 };

@@ -361,7 +361,8 @@ bool client_has_started_daemon(const struct client *client)
 static bool is_repeatable(enum api_method method)
 {
 	return method == API_TASK_LIST || method == API_TASK_SHOW || method == API_TASK_WHY || method == API_STATUS ||
-	       method == API_DAEMON_STATUS || method == API_TASK_CANCEL || method == API_TASK_RELEASE || method == API_CLEAN;
+	       method == API_DAEMON_STATUS || method == API_TASK_CANCEL || method == API_TASK_RELEASE ||
+	       method == API_TASK_SUSPEND || method == API_TASK_RESUME || method == API_CLEAN;
 }
 
 json_t *client_call(struct client *client, enum api_method method, json_t *params, struct client_error *error)

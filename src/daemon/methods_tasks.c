@@ -175,6 +175,12 @@ static json_t *answer_selection(struct daemon *daemon, const struct selection *d
 	return json_pack("{s:o, s:I, s:o}", "tasks", tasks, "count", (json_int_t)done->count, "refused", refused);
 }
 
+/* What a task "cannot be" when it refuses the input. */
+static const char *const wished_words[INPUT_MAX] = {
+	[INPUT_CANCEL] = "cancelled",  [INPUT_RETRY] = "retried",  [INPUT_RELEASE] = "released",
+	[INPUT_SUSPEND] = "suspended", [INPUT_RESUME] = "resumed",
+};
+
 /* One input to each selected task; those named one by one that cannot take it are told, of a whole batch they are passed
  * over. */
 static void feed_selection(struct daemon *daemon, struct request *request, json_t *params, enum task_input input)
@@ -207,10 +213,7 @@ static void feed_selection(struct daemon *daemon, struct request *request, json_
 		} else if (is_named) {
 			json_array_append_new(refused,
 			                      json_sprintf("#%llu is %s: it cannot be %s", (unsigned long long)task->id,
-			                                   task_state_name(task->state),
-			                                   input == INPUT_CANCEL  ? "cancelled"
-			                                   : input == INPUT_RETRY ? "retried"
-			                                                          : "released"));
+			                                   task_state_name(task->state), wished_words[input]));
 		}
 	}
 	methods_reply_durable(daemon, request, answer_selection(daemon, &done, refused));
@@ -231,6 +234,16 @@ static void method_task_retry(void *context, struct request *request, json_t *pa
 static void method_task_release(void *context, struct request *request, json_t *params)
 {
 	feed_selection(context, request, params, INPUT_RELEASE);
+}
+
+static void method_task_suspend(void *context, struct request *request, json_t *params)
+{
+	feed_selection(context, request, params, INPUT_SUSPEND);
+}
+
+static void method_task_resume(void *context, struct request *request, json_t *params)
+{
+	feed_selection(context, request, params, INPUT_RESUME);
 }
 
 static void select_finished(struct daemon *daemon, struct selection *selection, int64_t ended_before_ms)
@@ -286,5 +299,7 @@ void methods_tasks_fill(server_handler handlers[API_METHOD_MAX])
 	handlers[API_TASK_CANCEL] = method_task_cancel;
 	handlers[API_TASK_RETRY] = method_task_retry;
 	handlers[API_TASK_RELEASE] = method_task_release;
+	handlers[API_TASK_SUSPEND] = method_task_suspend;
+	handlers[API_TASK_RESUME] = method_task_resume;
 	handlers[API_CLEAN] = method_clean;
 }
