@@ -16,6 +16,7 @@ struct logs_options {
 	bool is_raw;
 	bool is_error; /* --stderr */
 	struct option_number lines;
+	struct option_number attempt;
 };
 
 static const struct option_row logs_rows[] = {
@@ -23,6 +24,8 @@ static const struct option_row logs_rows[] = {
 	  .meaning = "go on until the task has ended" },
 	{ 'n', "lines", "N", OPTION_COUNT, offsetof(struct logs_options, lines), .meaning = "only the last N lines",
 	  .limit = 1000000000 },
+	{ 0, "attempt", "N", OPTION_COUNT, offsetof(struct logs_options, attempt),
+	  .meaning = "of the N-th attempt instead of the latest", .limit = 1000000000 },
 	{ 0, "raw", NULL, OPTION_FLAG, offsetof(struct logs_options, is_raw),
 	  .meaning = "control characters as they are, also to a terminal" },
 	{ 0, "stderr", NULL, OPTION_FLAG, offsetof(struct logs_options, is_error),
@@ -41,18 +44,31 @@ struct reading {
 	bool has_ended;
 };
 
+/* The log of the attempt asked for, beside that of the latest one: …/ID.ATTEMPT.log. To be freed. */
+static char *path_of_attempt(const struct reading *reading, const char *latest)
+{
+	const char *slash = strrchr(latest, '/');
+
+	if (!reading->options->attempt.is_set)
+		return xstrdup(latest);
+	return xasprintf("%.*s%llu.%llu.log", slash ? (int)(slash - latest + 1) : 0, latest, (unsigned long long)reading->id,
+	                 (unsigned long long)reading->options->attempt.value);
+}
+
 /* Goes over to the log that an event or listing names: a new attempt has a new one. */
 static void set_path(struct reading *reading, const json_t *task)
 {
 	const char *given = json_string_value(json_object_get(task, "log_path"));
 	const char *state = json_string_value(json_object_get(task, "state"));
+	CLEANUP_FREE char *name = NULL;
 	CLEANUP_FREE char *path = NULL;
 
 	reading->has_ended = reading->has_ended || (state && events_is_final(state));
 	if (!given)
 		return;
-	path = xasprintf("%s%s%s%s", given[0] == '/' ? "" : client_state_dir(reading->client), given[0] == '/' ? "" : "/",
-	                 given, reading->options->is_error ? ".err" : "");
+	name = path_of_attempt(reading, given);
+	path = xasprintf("%s%s%s%s", name[0] == '/' ? "" : client_state_dir(reading->client), name[0] == '/' ? "" : "/",
+	                 name, reading->options->is_error ? ".err" : "");
 	if (reading->path && strcmp(reading->path, path) == 0)
 		return;
 	if (reading->file.fd >= 0 && output_copy(&reading->output, &reading->file) >= 0)
@@ -163,6 +179,8 @@ static int handle_logs(struct cli *cli, int argc, char **argv)
 
 		if (rest.count != 1)
 			status = cli_refuse(cli, "give one task; %zu were given", rest.count);
+		else if (options.is_following && options.attempt.is_set)
+			status = cli_refuse(cli, "give -f, which follows all attempts, or --attempt, not both");
 		else
 			status = cli_connect(cli, true, &client);
 		if (status == 0) {
@@ -185,7 +203,7 @@ static int handle_logs(struct cli *cli, int argc, char **argv)
 
 const struct command command_logs = {
 	.name = "logs",
-	.usage = "[-f] [-n N] [--raw] TASK",
+	.usage = "[-f] [-n N] [--attempt=N] [--raw] TASK",
 	.summary = "prints what a task wrote",
 	.more = "Between head and tail of a very long output the middle is not kept; a line says how many bytes are "
 		"missing.",

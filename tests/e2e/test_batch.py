@@ -77,6 +77,16 @@ def test_retries_end(drover):
     assert harness.read(os.path.join(drover.work, 'tries')) == 'x\n' * 3
 
 
+def test_the_output_of_each_attempt_is_kept(drover):
+    task = drover.add('--retries', 2, '--retry-delay', '10ms', 'echo attempt $DROVER_ATTEMPT; test $DROVER_ATTEMPT = 3')[0]
+    assert drover.wait_final(task)['attempt'] == 3
+    assert [drover.good('logs', '--attempt', number, task) for number in (1, 2, 3)] == \
+        [f'attempt {number}\n' for number in (1, 2, 3)]
+    assert drover.good('logs', task) == 'attempt 3\n'
+    drover.bad(1, 'logs', '--attempt', 4, task, says='4.log')
+    drover.bad(2, 'logs', '-f', '--attempt', 1, task, says='not both')
+
+
 def test_retry_by_hand(drover):
     task = drover.shell('test -e fixed')
     assert drover.wait_final(task)['state'] == 'failed'
