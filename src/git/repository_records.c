@@ -143,14 +143,21 @@ static int visit_intent(struct repository *repository, const char *name, reposit
                         struct err *err)
 {
 	struct record intent = { 0 };
+	struct record settled = { 0 };
 	int error = read_file(repository->intents, name, &intent, err);
 
 	if (error < 0)
 		return error == -ENOENT ? 0 : error;
 	if (repository_try_lock_other(repository, &intent)) {
-		error = visit(repository, &intent, context, err);
+		/* Read before the lock was ours, it may be of a helper that has finished since: its worktree is in use. */
+		error = read_file(repository->intents, name, &settled, err);
+		if (error == 0)
+			error = visit(repository, &settled, context, err);
+		else if (error == -ENOENT)
+			error = 0;
 		repository_unlock_other(repository, &intent);
 	}
+	record_done(&settled);
 	record_done(&intent);
 	return error;
 }

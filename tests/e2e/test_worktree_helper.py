@@ -1039,6 +1039,25 @@ def kill_at(repository, verb, request, point, is_all):
 needs_strace = pytest.mark.skipif(not STRACE, reason='strace is not installed: kill -9 at each call is not tested')
 
 
+@needs_strace
+def test_an_intent_read_before_its_helper_finished_is_not_undone(repository):
+    """One helper reads another's intent, waits, and gets the lock because that one has finished: it was not killed."""
+    admin = os.path.join(repository.common, 'worktrees', '1')
+
+    def slowly():  # each git starts late, so that the checkout, done without the repository's lock, takes a while
+        return repository.good('prepare', repository.request(1), env=NO_LEAK_CHECK, before=[
+            STRACE, '-f', '-qq', '-o', '/dev/null', '-e', 'trace=execve', '-e', 'inject=execve:delay_enter=700000:when=1'])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(slowly)
+        harness.wait_until(lambda: os.path.exists(admin), 30, 'the first has its admin directory')
+        # The fifth lock is that of the other's task, after its intent was read.
+        repository.good('prepare', repository.request(2), env=NO_LEAK_CHECK, before=[
+            STRACE, '-qq', '-o', '/dev/null', '-e', 'trace=fcntl', '-e', 'inject=fcntl:delay_enter=1500000:when=5'])
+        made = first.result()
+    assert sorted(os.listdir(made['path'])) == ['.git', 'README', 'src']
+    assert repository.admins() == ['1', '2'] and repository.residue() == []
+
+
 def make_copy(template, folder, number):
     """A repository like the template, in a place of its own."""
     copy = Repository.__new__(Repository)
