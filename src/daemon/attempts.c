@@ -81,7 +81,6 @@ static void unbind(struct attempt_slot *slot)
 {
 	slot->task = 0;
 	slot->is_sent = false;
-	slot->is_taken_over = false;
 	slot->start_tries = 0;
 	if (slot->is_retiring)
 		drop_shim(slot);
@@ -350,7 +349,6 @@ void attempts_on_shim_gone(struct daemon *daemon, const struct wire_keeper *mess
 	drop_shim(slot);
 	if (message->is_taken_over) {
 		slot->shim = SHIM_ASKED; /* its SHIM message follows */
-		slot->is_taken_over = true;
 		processes_mark_lost_shim(daemon, slot->task);
 		if (record_read(daemon->slots_fd, slot->number, &record) == 0 && is_of_slot(slot, &record))
 			tell_unheard_start(slot, &record);
@@ -580,7 +578,6 @@ void attempts_take_over(struct daemon *daemon, const struct task *task, const st
 	struct attempt_slot *slot = bind_found(daemon, task, record);
 
 	drop_shim(slot);
-	slot->is_taken_over = true;
 	processes_mark_lost_shim(daemon, task->id);
 	if (keeper_ask_shim(daemon, slot->number, true) == 0)
 		slot->shim = SHIM_ASKED; /* else when there is a keeper again */

@@ -34,7 +34,6 @@ struct attempt_slot {
 	uint64_t nonce;
 	uint32_t attempt;
 	bool is_sent;        /* START went out, or the attempt was adopted */
-	bool is_taken_over;  /* its first shim died */
 	uint8_t start_tries; /* shims that died before they took the START */
 };
 

@@ -107,7 +107,6 @@ int recovery_load(struct daemon *daemon, struct err *err)
 	daemon->last_seq = facts.last_seq;
 	daemon->first_seq = facts.first_seq;
 	daemon->turn.published_seq = facts.last_seq;
-	daemon->turn.durable_seq = facts.last_seq;
 	return 0;
 }
 

@@ -189,7 +189,6 @@ static void perform_durable(struct daemon *daemon)
 	struct generation *done = &daemon->turn.in_flight;
 
 	if (done->last_seq > 0) {
-		daemon->turn.durable_seq = done->last_seq;
 		if (record_write_committed(daemon->slots_fd, done->last_seq) < 0)
 			log_warning("the slot file cannot be written: a database that loses its WAL would not be noticed");
 	}
@@ -275,7 +274,6 @@ void turn_end(struct daemon *daemon)
 		.core_last_ms = daemon->now_ms,
 	};
 
-	turn->turns++;
 	if (daemon->is_broken) {
 		swap_generations(turn);
 		perform_broken(daemon, &turn->in_flight);

@@ -51,8 +51,6 @@ struct turn {
 	struct generation next;
 	struct generation in_flight;
 	uint64_t published_seq; /* last event that subscribers could see */
-	uint64_t durable_seq;
-	uint64_t turns;
 };
 
 /* One event through the core; its effects are gathered. Returns what core_step() returned. */
