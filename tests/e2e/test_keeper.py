@@ -985,8 +985,8 @@ def test_daemon_killed(world):
     os.mkfifo(fifo)
     running = shims[0].send(['/bin/sh', '-c', f'echo up; cat {fifo}; exit 6'])
     leader = running.started().leader_pid
-    short = shims[1].send(['/bin/sh', '-c', f'read x < {fifo}.short; exit 8'])
     os.mkfifo(fifo + '.short')
+    short = shims[1].send(['/bin/sh', '-c', f'read x < {fifo}.short; exit 8'])
     short.started()
     pids = {shim.slot: shim.pid for shim in shims}
     with open(fifo + '.short', 'w') as file:
