@@ -2,7 +2,8 @@
  * table.h - a hash table from 64-bit ids (never 0) to 32-bit indices, over memory of the caller that reads as zero.
  *
  * Open addressing with linear probing and backward shift on removal: no tombstones, so it never needs rebuilding.
- * Untouched parts of the memory stay untouched.
+ * Ids are given out in order, so neighbours lie side by side: n of them touch about n / 256 pages of a table however large,
+ * where a plain hash would touch n. Untouched parts of the memory stay untouched.
  */
 #pragma once
 
