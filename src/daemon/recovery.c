@@ -107,6 +107,8 @@ int recovery_load(struct daemon *daemon, struct err *err)
 	daemon->last_seq = facts.last_seq;
 	daemon->first_seq = facts.first_seq;
 	daemon->turn.published_seq = facts.last_seq;
+	daemon->turn.durable_task = facts.last_task;
+	daemon->turn.durable_batch = facts.last_batch;
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "daemon/broken.h"
 #include "daemon/daemon.h"
 #include "daemon/present.h"
 #include "platform/random.h"
@@ -159,8 +160,7 @@ static void put_dirty_rows(struct daemon *daemon, struct generation *generation)
 	generation->dirty_count = 0;
 }
 
-/* Empties a generation, keeping its memory for the next. */
-static void clear_generation(struct generation *generation)
+void turn_clear_generation(struct generation *generation)
 {
 	generation->effect_count = 0;
 	generation->waiter_count = 0;
@@ -188,6 +188,8 @@ static void perform_durable(struct daemon *daemon)
 {
 	struct generation *done = &daemon->turn.in_flight;
 
+	daemon->turn.durable_task = done->last_task;
+	daemon->turn.durable_batch = done->last_batch;
 	if (done->last_seq > 0) {
 		if (record_write_committed(daemon->slots_fd, done->last_seq) < 0)
 			log_warning("the slot file cannot be written: a database that loses its WAL would not be noticed");
@@ -203,37 +205,7 @@ static void perform_durable(struct daemon *daemon)
 	if (done->event_count > 0)
 		FAILPOINT("committed_not_notified");
 	publish(daemon, done);
-	clear_generation(done);
-}
-
-/* What ends or spares a running task is done even when it cannot be remembered; nothing new is begun. */
-static void perform_broken(struct daemon *daemon, struct generation *generation)
-{
-	for (uint32_t i = 0; i < generation->effect_count; i++) {
-		const struct effect *effect = &generation->effects[i];
-
-		if (effect->kind == EFFECT_TERMINATE || effect->kind == EFFECT_KILL || effect->kind == EFFECT_FREEZE ||
-		    effect->kind == EFFECT_THAW)
-			perform_effect(daemon, effect);
-	}
-	for (uint32_t i = 0; i < generation->waiter_count; i++)
-		generation->waiters[i].call(daemon, generation->waiters[i].context, &daemon->broken);
-	for (uint32_t i = 0; i < generation->dirty_count; i++)
-		roster_task(&daemon->roster, generation->dirty[i])->is_dirty = false;
-	generation->dirty_count = 0;
-	if (generation->txn)
-		store_txn_free(generation->txn);
-	clear_generation(generation);
-}
-
-static void on_broken(struct daemon *daemon, const struct err *err)
-{
-	struct core_event pause = { .kind = CORE_PAUSE, .value = true };
-
-	daemon->is_broken = true;
-	daemon->broken = *err;
-	log_error("%s", err->text);
-	turn_step(daemon, &pause);
+	turn_clear_generation(done);
 }
 
 void turn_on_commit(struct daemon *daemon)
@@ -247,9 +219,7 @@ void turn_on_commit(struct daemon *daemon)
 		perform_durable(daemon);
 		return;
 	}
-	on_broken(daemon, &err);
-	daemon->turn.in_flight.txn = NULL; /* the store's */
-	perform_broken(daemon, &daemon->turn.in_flight);
+	broken_enter(daemon, &err);
 }
 
 /* What was gathered goes in flight; what was in flight is done and its memory gathers next. */
@@ -276,7 +246,7 @@ void turn_end(struct daemon *daemon)
 
 	if (daemon->is_broken) {
 		swap_generations(turn);
-		perform_broken(daemon, &turn->in_flight);
+		broken_perform(daemon, &turn->in_flight);
 		return;
 	}
 	if (store_is_busy(daemon->store) ||
@@ -285,6 +255,8 @@ void turn_end(struct daemon *daemon)
 	FAILPOINT("decided_not_committed");
 	turn_txn(daemon);
 	put_dirty_rows(daemon, &turn->next);
+	turn->next.last_task = daemon->last_task;
+	turn->next.last_batch = daemon->last_batch;
 	memcpy(facts.boot_id, daemon->boot_id, sizeof(facts.boot_id));
 	store_txn_put_clock(turn->next.txn, &facts);
 	swap_generations(turn);
@@ -303,7 +275,7 @@ bool turn_is_idle(const struct daemon *daemon)
 
 static void generation_done(struct generation *generation)
 {
-	clear_generation(generation);
+	turn_clear_generation(generation);
 	free(generation->effects);
 	free(generation->waiters);
 	free(generation->events);

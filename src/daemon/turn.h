@@ -45,12 +45,16 @@ struct generation {
 	uint32_t dirty_count;
 	uint32_t dirty_capacity;
 	uint64_t last_seq;
+	uint64_t last_task; /* ids given out when it was handed over */
+	uint64_t last_batch;
 };
 
 struct turn {
 	struct generation next;
 	struct generation in_flight;
 	uint64_t published_seq; /* last event that subscribers could see */
+	uint64_t durable_task;  /* higher ids were given out and may not be remembered yet */
+	uint64_t durable_batch;
 };
 
 /* One event through the core; its effects are gathered. Returns what core_step() returned. */
@@ -76,6 +80,9 @@ void turn_end(struct daemon *daemon);
 
 /* The store's descriptor is readable: take the result, perform, answer, publish. */
 void turn_on_commit(struct daemon *daemon);
+
+/* Empties a generation, keeping its memory for the next. */
+void turn_clear_generation(struct generation *generation);
 
 /* True when nothing waits for a commit. */
 bool turn_is_idle(const struct daemon *daemon);

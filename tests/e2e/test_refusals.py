@@ -1,4 +1,4 @@
-"""What is refused, and that a refusal leaves nothing half done: messages, databases, full disks. FAULTS 11, 14, 53."""
+"""What is refused, and that a refusal leaves nothing half done: messages, databases, full disks. FAULTS 11, 53."""
 import contextlib
 import json
 import os
@@ -277,40 +277,7 @@ def test_disk_full_while_a_task_writes(small):
     assert small.wait_final(task)['exit_code'] == 0
 
 
-# -- faults in system calls --------------------------------------------------------------------------------------------
-
-@pytest.mark.limit(120)
-def test_a_failed_fdatasync_is_not_tried_again(make_drover):
-    """After one EIO nothing is acknowledged any more; what runs is kept; the next daemon goes on with what is durable."""
-    drover = make_drover(environment={'ASAN_OPTIONS': 'detect_leaks=0'})
-    gate = drover.gate()
-    running = drover.shell(f'{gate.wait}; exit 5')
-    drover.wait_state(running, 'running')
-    log = os.path.join(drover.folder, 'strace')
-    tracer = subprocess.Popen(['strace', '-f', '-qq', '-o', log, '-p', str(drover.daemon_pid()), '-e', 'trace=fdatasync',
-                               '-e', 'inject=fdatasync:error=EIO:when=1'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    pid = drover.daemon_pid()
-    try:
-        harness.wait_until(lambda: b'TracerPid:\t0' not in harness.read_proc(pid, 'status') or tracer.poll() is not None, 10)
-        if tracer.poll() is not None:
-            pytest.skip(f'strace cannot attach here: {tracer.stderr.read().decode().strip()}')
-        drover.bad(1, 'add', '--', 'touch', 'once-or-not')  # not acknowledged, so the next daemon may know it or not
-        drover.bad(1, 'add', '--', 'touch', 'never', says='accept')
-        assert drover.state_of(running) == 'running'
-        assert drover.json('status')['problems'] != []
-        assert harness.read(log).count('INJECTED') == 1
-    finally:
-        tracer.terminate()
-        tracer.wait()
-        tracer.stderr.close()
-    drover.good('daemon', 'restart')
-    drover.wait_daemon()
-    gate.open()
-    done = drover.wait_final(running)
-    assert (done['exit_code'], done['attempt']) == (5, 1)
-    still_works(drover)
-    assert not os.path.exists(os.path.join(drover.work, 'never'))
-
+# -- words and races ---------------------------------------------------------------------------------------------------
 
 def test_words_too_long_for_a_cause_are_cut_between_characters(drover):
     """A cause cut in the middle of a character once ended the daemon, and each one after it that listed the task."""
