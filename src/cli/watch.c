@@ -85,11 +85,14 @@ static void print_output(struct watch *watch, uint64_t index, const json_t *even
 	CLEANUP_BUF struct buf title = BUF_INIT;
 	CLEANUP_FREE char *path = NULL;
 	const char *given = text_of(event, "log_path");
+	const json_t *bytes = json_object_get(event, "output_bytes");
 	struct output out = { .cli = watch->cli };
 	struct output error = { .cli = watch->cli, .is_error = true };
 
 	if (watch->is_streaming || watch->options->is_json || !given)
 		return;
+	if (json_is_integer(bytes) && json_integer_value(bytes) == 0)
+		return; /* most trivial jobs: not even a file to open */
 	if (watch->options->is_tagged) {
 		add_title(watch, index, event, &title);
 		if (title.length == 0)

@@ -432,7 +432,6 @@ static void send_start(struct attempt_slot *slot)
 	CLEANUP_BUF struct buf message = BUF_INIT;
 	CLEANUP_FD int payload = -1;
 	struct err err = ERR_INIT;
-	char log_name[64];
 	int r;
 
 	ASSERT(task && task->attempt == slot->attempt);
@@ -446,8 +445,6 @@ static void send_start(struct attempt_slot *slot)
 		fail_start(slot, &err);
 		return;
 	}
-	attempts_log_name(task->id, task->attempt, log_name);
-	unlinkat(daemon->state_fd, log_name, 0); /* of an earlier start of this attempt, of which nothing ran */
 	FAILPOINT("start_not_armed");
 	r = arm(slot);
 	FAILPOINT("armed_not_sent");

@@ -279,9 +279,14 @@ static json_t *present_conditions(const struct roster_task *texts)
 	return list;
 }
 
+static json_t *output_bytes_or_null(const struct usage *usage)
+{
+	return usage->is_known ? json_integer((json_int_t)usage->output_bytes) : json_null();
+}
+
 static void set_usage(json_t *object, const struct usage *usage)
 {
-	set(object, "output_bytes", usage->is_known ? json_integer((json_int_t)usage->output_bytes) : json_null());
+	set(object, "output_bytes", output_bytes_or_null(usage));
 	set(object, "output_dropped_bytes",
 	    usage->is_known ? json_integer((json_int_t)usage->output_dropped_bytes) : json_null());
 	set(object, "strays", usage->is_known ? json_integer(usage->strays) : json_null());
@@ -329,11 +334,12 @@ void present_add_event_data(struct buf *data, const struct task *task, const str
 	buf_add_byte(data, '}');
 }
 
-json_t *present_event(struct daemon *daemon, const struct store_event *event, enum task_state state)
+/* `attempt` is taken. */
+static json_t *event_object(struct daemon *daemon, const struct store_event *event, enum task_state state, json_t *attempt)
 {
 	uint32_t index = core_index(daemon->core, event->task);
-	json_t *data = event->data ? json_loads(event->data, 0, NULL) : NULL;
 	json_t *object = json_object();
+	const struct task *task;
 
 	set(object, "seq", json_integer((json_int_t)event->seq));
 	set(object, "at", time_or_null(event->at_ms));
@@ -341,31 +347,39 @@ json_t *present_event(struct daemon *daemon, const struct store_event *event, en
 	set(object, "task", event->task ? json_integer((json_int_t)event->task) : json_null());
 	set(object, "batch", event->batch ? json_integer((json_int_t)event->batch) : json_null());
 	set(object, "state", state < TASK_STATE_MAX ? json_string(task_state_name(state)) : json_null());
-	set(object, "attempt", field_or_null(data, "attempt"));
-	json_decref(data);
+	set(object, "attempt", attempt);
 	if (index == TASK_NONE)
 		return object;
+	task = core_task_at(daemon->core, index);
 	set(object, "name", string_or_null(roster_task(&daemon->roster, index)->name));
-	set(object, "log_path", log_path_or_null(daemon, core_task_at(daemon->core, index)));
+	set(object, "log_path", log_path_or_null(daemon, task));
 	if (task_state_is_final(state) || state == TASK_QUEUED)
-		set_outcome(daemon, object, core_task_at(daemon->core, index), roster_task(&daemon->roster, index));
+		set_outcome(daemon, object, task, roster_task(&daemon->roster, index));
+	if (task_state_is_final(state))
+		set(object, "output_bytes", output_bytes_or_null(&task->usage));
+	return object;
+}
+
+json_t *present_event(struct daemon *daemon, const struct store_event *event, enum task_state state)
+{
+	json_t *data = event->data ? json_loads(event->data, 0, NULL) : NULL;
+	json_t *object = event_object(daemon, event, state, field_or_null(data, "attempt"));
+
+	json_decref(data);
 	return object;
 }
 
 json_t *present_turn_event(struct daemon *daemon, const struct turn_event *event)
 {
-	char data[32];
 	struct store_event line = {
 		.seq = event->seq,
 		.at_ms = event->at_ms,
 		.task = event->task,
 		.batch = event->batch,
 		.kind = present_event_kind(event->state),
-		.data = data,
 	};
 
-	snprintf(data, sizeof(data), "{\"attempt\":%u}", event->attempt);
-	return present_event(daemon, &line, event->state);
+	return event_object(daemon, &line, event->state, json_integer(event->attempt));
 }
 
 static json_t *present_states(const struct core_totals *totals)

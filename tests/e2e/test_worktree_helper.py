@@ -296,9 +296,12 @@ def test_configuration_per_worktree(folder):
 @pytest.mark.limit(120)
 def test_beside_a_foreign_gc_and_prune(repository):
     """FACTS 1.3: a prune that does not know our lock takes worktrees away while they are made."""
-    script = 'while :; do git worktree prune --expire=now; git -c gc.autoDetach=false gc -q --auto; git pack-refs --all; done'
+    script = 'while :; do git worktree prune --expire=now; git gc -q --auto; git pack-refs --all; done'
+    # A gc in the background would outlive its process group, and leave its lock files.
+    foreign_environment = dict(repository.environment, LC_ALL='C', GIT_CONFIG_COUNT='1', GIT_CONFIG_KEY_0='gc.autoDetach',
+                               GIT_CONFIG_VALUE_0='false')
     with subprocess.Popen(['sh', '-c', script], cwd=repository.path, start_new_session=True, stdin=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL, env=dict(repository.environment, LC_ALL='C')) as foreign:
+                          stderr=subprocess.DEVNULL, env=foreign_environment) as foreign:
         try:
             with concurrent.futures.ThreadPoolExecutor(4) as pool:
                 made = list(pool.map(repository.prepare, range(1, 31)))
