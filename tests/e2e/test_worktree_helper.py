@@ -293,6 +293,14 @@ def test_configuration_per_worktree(folder):
     repository.assert_sound()
 
 
+def group_exists(number):
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.mark.limit(120)
 def test_beside_a_foreign_gc_and_prune(repository):
     """FACTS 1.3: a prune that does not know our lock takes worktrees away while they are made."""
@@ -309,8 +317,10 @@ def test_beside_a_foreign_gc_and_prune(repository):
         finally:
             os.killpg(foreign.pid, signal.SIGKILL)
     assert all(one['is_removed'] for one in done) and len(repository.branches()) == 30
-    for path in [path for path in repository.residue() if 'drover' not in path]:
-        os.unlink(path)  # what the killed foreign git left
+    harness.wait_until(lambda: not group_exists(foreign.pid), what='the end of the foreign git')
+    for path in repository.residue():
+        if not os.path.relpath(path, repository.common).startswith('drover/'):
+            os.unlink(path)  # what the killed foreign git left
 
 
 def test_the_lock_is_waited_for_and_its_holder_named(repository):
