@@ -1,5 +1,7 @@
 #include "base/crc32c.h"
 
+#include <string.h>
+
 /*
  * A table of bytes, written out, since a shim has neither heap nor time to build one. With one of nibbles the checksums of
  * records and rows took about 4 % of the time of a trivial job.
@@ -39,7 +41,7 @@ static const uint32_t bytes_table[256] = {
 	0x79b737ba, 0x8bdcb4b9, 0x988c474d, 0x6ae7c44e, 0xbe2da0a5, 0x4c4623a6, 0x5f16d052, 0xad7d5351,
 };
 
-uint32_t crc32c(uint32_t crc, const void *bytes, size_t length)
+uint32_t crc32c_by_table(uint32_t crc, const void *bytes, size_t length)
 {
 	const unsigned char *at = bytes;
 
@@ -47,4 +49,32 @@ uint32_t crc32c(uint32_t crc, const void *bytes, size_t length)
 	for (size_t i = 0; i < length; i++)
 		crc = bytes_table[(crc ^ at[i]) & 255] ^ (crc >> 8);
 	return ~crc;
+}
+
+#ifdef __x86_64__
+/* By the processor's own instruction (SSE 4.2): eight bytes in the time that the table takes for one. */
+__attribute__((target("sse4.2"))) static uint32_t crc32c_by_machine(uint32_t crc, const void *bytes, size_t length)
+{
+	const unsigned char *at = bytes;
+	uint64_t wide = (uint32_t)~crc;
+	uint64_t word;
+
+	for (; length >= sizeof(word); at += sizeof(word), length -= sizeof(word)) {
+		memcpy(&word, at, sizeof(word));
+		wide = __builtin_ia32_crc32di(wide, word);
+	}
+	crc = (uint32_t)wide;
+	for (; length > 0; length--)
+		crc = __builtin_ia32_crc32qi(crc, *at++);
+	return ~crc;
+}
+#endif
+
+uint32_t crc32c(uint32_t crc, const void *bytes, size_t length)
+{
+#ifdef __x86_64__
+	if (__builtin_cpu_supports("sse4.2"))
+		return crc32c_by_machine(crc, bytes, length);
+#endif
+	return crc32c_by_table(crc, bytes, length);
 }

@@ -40,12 +40,16 @@ static uint32_t bit_by_bit(const unsigned char *bytes, size_t length)
 
 static void test_against_the_definition(void **state UNUSED)
 {
-	unsigned char bytes[300];
+	unsigned char bytes[308];
 
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (unsigned char)mix64(i);
-	for (size_t length = 0; length <= sizeof(bytes); length++)
-		assert_int_equal(crc32c(0, bytes, length), bit_by_bit(bytes, length));
+	for (size_t length = 0; length <= 300; length++) {
+		const unsigned char *from = bytes + length % 8; /* at every alignment */
+
+		assert_int_equal(crc32c(0, from, length), bit_by_bit(from, length));
+		assert_int_equal(crc32c_by_table(0, from, length), bit_by_bit(from, length));
+	}
 }
 
 static void test_in_parts(void **state UNUSED)
