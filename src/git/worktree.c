@@ -17,12 +17,13 @@ struct word {
 };
 
 static const struct word words[] = {
-	{ -ENOENT, "not-a-repository" }, { -ENOTDIR, "no-such-directory" }, { -EOPNOTSUPP, "bare-repository" },
-	{ -ENODATA, "no-commit" },       { -EINVAL, "bad-revision" },       { -ENOSYS, "git-too-old" },
-	{ -ENOPKG, "git-missing" },      { -EPERM, "unsafe-owner" },        { -EILSEQ, "bad-path" },
-	{ -ESTALE, "worktree-missing" }, { -ETIMEDOUT, "repository-busy" }, { -ELOOP, "unsafe-directory" },
-	{ -EEXIST, "name-taken" },       { -ENOSPC, "disk-full" },          { -EDQUOT, "disk-full" },
-	{ -EBADMSG, "bad-request" },
+	{ -ENOENT, "not-a-repository" }, { -ENOTDIR, "no-such-directory" },  { -EOPNOTSUPP, "bare-repository" },
+	{ -ENODATA, "no-commit" },       { -EINVAL, "bad-revision" },        { -ENOSYS, "git-too-old" },
+	{ -ENOPKG, "git-missing" },      { -EPERM, "unsafe-owner" },         { -EILSEQ, "bad-path" },
+	{ -ESTALE, "worktree-missing" }, { -ETIMEDOUT, "repository-busy" },  { -ELOOP, "unsafe-directory" },
+	{ -EEXIST, "name-taken" },       { -ENOSPC, "disk-full" },           { -EDQUOT, "disk-full" },
+	{ -EBADMSG, "bad-request" },     { -EUCLEAN, "damaged-repository" }, { -EREMOTE, "objects-missing" },
+	{ -EROFS, "no-access" },         { -EACCES, "no-access" },
 };
 
 const char *worktree_error_word(int error)

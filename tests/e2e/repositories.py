@@ -40,6 +40,14 @@ class Repository:
     def git(self, *arguments, cwd=None, **more):
         return git(*arguments, cwd=cwd or self.path, **more)
 
+    def call_git(self, *arguments, cwd=None):
+        """git with every filter of the configuration emptied: the finished process."""
+        asked = subprocess.run(['git', 'config', '--name-only', '--get-regexp', '^filter[.]'], cwd=self.path, text=True,
+                               capture_output=True, check=False, env=self.environment).stdout.split('\n')
+        off = [word for key in asked if key for word in ('-c', f'{key}=' + ('false' if key.endswith('required') else ''))]
+        return subprocess.run(['git', *off, *arguments], cwd=cwd or self.path, text=True, capture_output=True, check=False,
+                              env=self.environment)
+
     def call(self, verb, request, before=(), env=None):
         """The finished process and what it printed."""
         done = subprocess.run([*before, find_helper(), verb], input=json.dumps(request), text=True, timeout=HELPER_LIMIT_S,
