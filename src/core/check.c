@@ -21,7 +21,7 @@ void check_step(const struct core *core)
 	ASSERT(active <= core->limits.slots_max);
 	ASSERT(core->first_settling == NONE);
 	ASSERT(core->task_table.count == core->task_pool.used);
-	if (core->is_resumed && !core->is_paused && !core->is_draining && active < queue_slot_limit(core))
+	if (core->is_resumed && !core->pause.is_set && !core->is_draining && active < queue_slot_limit(core))
 		ASSERT(queue_first(core) == NONE);
 }
 
@@ -67,6 +67,8 @@ static void check_one(const struct core *core, uint32_t index)
 		ASSERT(core->timers.keys[index] == task->due_ns);
 	if (task->slot != TASK_NONE)
 		ASSERT(slot_is_used(core, task->slot));
+	if (task->marks & MARK_PAUSED)
+		ASSERT(pause_suspends(core, index));
 	check_edges(core, index);
 }
 
@@ -110,7 +112,7 @@ static uint32_t check_batch(const struct core *core, uint32_t index)
 	ASSERT(unfinished == batch->unfinished);
 	ASSERT(batch->limit == 0 || active <= batch->limit);
 	has_room = batch->limit == 0 || active < batch->limit;
-	ASSERT(heap_contains(&core->eligible, index) == (queued > 0 && !batch->is_paused && has_room));
+	ASSERT(heap_contains(&core->eligible, index) == (queued > 0 && !batch->pause.is_set && has_room));
 	ASSERT(heap_contains(&core->widest, index) == (batch->limit > 0 && unfinished > 0));
 	return queued;
 }

@@ -216,7 +216,7 @@ void core_count(const struct core *core, struct core_totals *ret_totals)
 	struct core_totals totals = {
 		.active = core->active, .slot_limit = queue_slot_limit(core), .tasks = core->task_pool.used,
 		.batches = core->batch_pool.used, .edges = core->edge_pool.used,
-		.is_paused = core->is_paused, .is_draining = core->is_draining,
+		.is_paused = core->pause.is_set, .is_draining = core->is_draining,
 	};
 
 	for (unsigned state = 0; state < TASK_STATE_MAX; state++)
@@ -325,14 +325,14 @@ static void apply_add(struct core *core, const struct core_event *event)
 {
 	const struct task *wanted = event->restore;
 	bool is_held = wanted->state == TASK_HELD;
-	uint32_t own = TASK_WAS_HELD | TASK_NO_RETRY | TASK_SAME_ATTEMPT;
 	uint32_t index = core_make_task(core, wanted->id, table_find(&core->batch_table, wanted->batch));
 
 	core->tasks[index] = (struct task){
 		.id = wanted->id, .batch = wanted->batch, .timeout_ns = wanted->timeout_ns, .grace_ns = wanted->grace_ns,
 		.backoff_ns = wanted->backoff_ns, .retries_max = wanted->retries_max, .created_ms = wanted->created_ms,
-		.flags = (wanted->flags & ~own) | (is_held ? (uint32_t)TASK_WAS_HELD : 0), .priority = wanted->priority,
-		.outcome = TASK_STATE_MAX, .slot = TASK_NONE, .exit_code = -1, .due_ns = NEVER_NS,
+		.flags = (wanted->flags & ~(uint32_t)TASK_WAS_HELD) | (is_held ? (uint32_t)TASK_WAS_HELD : 0),
+		.priority = wanted->priority, .outcome = TASK_STATE_MAX, .slot = TASK_NONE, .exit_code = -1,
+		.due_ns = NEVER_NS,
 	};
 	deps_add(core, index, event->dependencies, event->dependency_count);
 	step_enter(core, index, is_held);
@@ -380,13 +380,10 @@ static void apply_event(struct core *core, const struct core_event *event)
 	case CORE_RESTORE_TASK: apply_restore(core, event); break;
 	case CORE_INPUT: step_apply_input(core, task, event); break;
 	case CORE_FORGET_TASK: core_drop_task(core, task); break;
-	case CORE_PAUSE_BATCH:
-		core->batches[batch].is_paused = event->value;
-		queue_refresh_batch(core, batch);
-		break;
+	case CORE_PAUSE_BATCH: pause_set(core, batch, event->value, event->suspends); break;
 	case CORE_FORGET_BATCH: drop_batch(core, batch); break;
 	case CORE_CONFIGURE: core->config = *event->config; break;
-	case CORE_PAUSE: core->is_paused = event->value; break;
+	case CORE_PAUSE: pause_set(core, NONE, event->value, event->suspends); break;
 	case CORE_DRAIN: core->is_draining = event->value; break;
 	case CORE_TICK: step_run_timers(core); break;
 	case CORE_EVENT_MAX: break;
@@ -433,6 +430,7 @@ void core_resume(struct core *core, uint64_t now_ns, struct effects *ret_effects
 		if (core->tasks[i].state == TASK_RUNNING)
 			core->nodes[i].since_ns = since_of(core, &core->tasks[i]);
 	}
+	pause_resume_uncovered(core);
 	for (uint32_t i = 0; i < core->task_pool.fresh; i++)
 		step_resume_task(core, i);
 	finish_step(core, ret_effects);

@@ -57,8 +57,8 @@ enum core_event_kind {
 	CORE_ADD_TASK,     /* add */
 	CORE_INPUT,        /* one input to one task: task, input, attempt, exit … */
 	CORE_RESTORE_TASK, /* restore: a task as it was stored; before core_resume() only */
-	CORE_PAUSE,        /* value: true or false: start nothing new */
-	CORE_PAUSE_BATCH,  /* batch, value */
+	CORE_PAUSE,        /* value: true or false: start nothing new; suspends */
+	CORE_PAUSE_BATCH,  /* batch, value, suspends */
 	CORE_CONFIGURE,    /* config */
 	CORE_FORGET_TASK,  /* task: final; nothing waits for it */
 	CORE_FORGET_BATCH, /* batch: has no tasks left */
@@ -77,6 +77,8 @@ struct core_event {
 	uint8_t kind;  /* enum core_event_kind */
 	uint8_t input; /* CORE_INPUT: enum task_input */
 	bool value;
+	bool suspends; /* CORE_PAUSE, CORE_PAUSE_BATCH with value: what runs, or comes to run, is suspended as well, and what
+	                  was so suspended goes on when no pause that suspends covers it any more */
 	bool is_transient; /* PREPARE_FAILED, START_FAILED: worth a retry if the task has any left */
 	uint32_t attempt;  /* CORE_INPUT about an attempt: its number; a stale one is ignored */
 	uint64_t task;

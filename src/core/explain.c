@@ -30,7 +30,9 @@ static void explain_queued(const struct core *core, uint32_t index, struct wait 
 		wait->until_ns = task->due_ns;
 	} else if (core->is_draining) {
 		wait->reason = REASON_DRAINING;
-	} else if (core->is_paused || batch->is_paused) {
+	} else if (core->pause.is_set) {
+		wait->reason = REASON_USER_HOLD;
+	} else if (batch->pause.is_set) {
 		wait->reason = REASON_BATCH_PAUSED;
 	} else if (batch->limit > 0 && batch->active >= batch->limit) {
 		wait->reason = REASON_BATCH_LIMIT;

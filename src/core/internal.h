@@ -46,6 +46,11 @@ struct node {
 	bool is_queued;
 };
 
+struct pause {
+	bool is_set;
+	bool suspends; /* is_set too then */
+};
+
 struct batch {
 	uint64_t id;
 	uint32_t limit; /* 0 = none */
@@ -57,7 +62,7 @@ struct batch {
 	uint32_t last[PRIORITY_MAX];
 	uint32_t next_free;
 	bool is_known;
-	bool is_paused;
+	struct pause pause;
 };
 
 /* Free list and high-water mark of one kind of index. */
@@ -94,8 +99,8 @@ struct core {
 	uint64_t now_ns;
 	int64_t wall_ms;
 	bool is_resumed;
-	bool is_paused;
 	bool is_draining;
+	struct pause pause;
 };
 
 /* ---- core.c: indices and the memory behind them ---- */
@@ -197,8 +202,23 @@ void step_admit(struct core *core);
 /* Orders again what the state of a restored task implies. */
 void step_resume_task(struct core *core, uint32_t index);
 
+/* Suspends what is RUNNING; `marks` are noted with it. Lets go on what is SUSPENDED. */
+void step_suspend(struct core *core, uint32_t index, uint32_t marks);
+void step_unsuspend(struct core *core, uint32_t index);
+
 /* How long before the next try: doubled `doublings` times, capped, with jitter. 0 when base_ns is 0. */
 uint64_t step_backoff(const struct core *core, const struct task *task, uint64_t base_ns, uint32_t doublings);
+
+/* ---- pause.c ---- */
+
+/* Begins, changes or ends the pause of a batch, or with NONE that of everything. */
+void pause_set(struct core *core, uint32_t batch, bool value, bool suspends);
+
+/* Whether a pause that suspends covers the task. */
+bool pause_suspends(const struct core *core, uint32_t index);
+
+/* Lets go on what a pause suspended and none covers any more. */
+void pause_resume_uncovered(struct core *core);
 
 /* ---- check.c ---- */
 

@@ -37,7 +37,7 @@ void queue_refresh_batch(struct core *core, uint32_t index)
 	uint32_t head = best_head(core, batch);
 	bool has_room = batch->limit == 0 || batch->active < batch->limit;
 
-	if (head == NONE || batch->is_paused || !has_room)
+	if (head == NONE || batch->pause.is_set || !has_room)
 		heap_remove(&core->eligible, index);
 	else if (!heap_contains(&core->eligible, index) || core->eligible.keys[index] != queue_key(&core->tasks[head]))
 		heap_put(&core->eligible, index, queue_key(&core->tasks[head]));

@@ -53,7 +53,7 @@ static void enter_final(struct core *core, uint32_t index, enum task_state from)
 	struct task *task = &core->tasks[index];
 
 	task->outcome = task->state;
-	task->flags &= ~(uint32_t)(TASK_NO_RETRY | TASK_SAME_ATTEMPT);
+	task->marks &= ~(uint32_t)(MARK_NO_RETRY | MARK_SAME_ATTEMPT);
 	if (task->ended_ns == 0 || task_state_kind(from) == TASK_KIND_WAITING) {
 		task->ended_ns = MAX(core->now_ns, (uint64_t)1);
 		task->ended_ms = core->wall_ms;
@@ -80,6 +80,8 @@ void state_write(struct core *core, uint32_t index, enum task_input input, enum 
 		if (task_state_is_active(from) && !task_state_is_active(to))
 			leave_activity(core, index);
 		task->state = (uint8_t)to;
+		if (from == TASK_SUSPENDED)
+			task->marks &= ~(uint32_t)MARK_PAUSED;
 		if (to != TASK_STOPPING && to != TASK_COLLECTING)
 			task->outcome = TASK_STATE_MAX;
 		if (task_state_is_final(to))

@@ -105,7 +105,7 @@ void step_settle(struct core *core)
 
 static bool may_retry(const struct task *task, enum task_state outcome)
 {
-	if (task->flags & TASK_NO_RETRY)
+	if (task->marks & MARK_NO_RETRY)
 		return false;
 	if (outcome == TASK_LOST)
 		return task->flags & TASK_IDEMPOTENT && task->lost_used < LIMIT_LOST_RETRIES;
@@ -210,7 +210,7 @@ static void apply_start_failed(struct core *core, uint32_t index, const struct c
 	note_ended(core, task, event);
 	note_cause(task, CAUSE_START_FAILED, event->cause.value);
 	if (!event->is_transient)
-		task->flags |= TASK_NO_RETRY;
+		task->marks |= MARK_NO_RETRY;
 	end_process(core, index, INPUT_START_FAILED, TASK_FAILED);
 }
 
@@ -221,7 +221,7 @@ static void apply_prepare_failed(struct core *core, uint32_t index, const struct
 	note_ended(core, task, event);
 	note_cause(task, CAUSE_PREPARE_FAILED, event->cause.value);
 	if (!event->is_transient)
-		task->flags |= TASK_NO_RETRY;
+		task->marks |= MARK_NO_RETRY;
 	conclude(core, index, INPUT_PREPARE_FAILED, task->state == TASK_STOPPING ? task->outcome : TASK_FAILED);
 }
 
@@ -235,7 +235,7 @@ static void apply_start_refused(struct core *core, uint32_t index)
 		return;
 	}
 	state_write(core, index, INPUT_START_REFUSED, TASK_QUEUED);
-	task->flags |= TASK_SAME_ATTEMPT;
+	task->marks |= MARK_SAME_ATTEMPT;
 	core->nodes[index].refusals = refusals + 1;
 	start_waiting(core, index, step_backoff(core, task, refused_backoff_ns, refusals));
 }
@@ -248,7 +248,7 @@ static void apply_collected(struct core *core, uint32_t index, const struct core
 		/* The work is done and lies in the worktree: doing it again would help nobody. */
 		task->cause = (struct cause){ .kind = CAUSE_COLLECT_FAILED, .value = event->cause.value };
 		task->outcome = TASK_FAILED;
-		task->flags |= TASK_NO_RETRY;
+		task->marks |= MARK_NO_RETRY;
 	}
 	conclude(core, index, INPUT_COLLECTED, task->outcome);
 }
@@ -288,6 +288,23 @@ static void arm_time_limit(struct core *core, uint32_t index)
 		timer_set(core, index, core->now_ns + left_ns);
 }
 
+void step_suspend(struct core *core, uint32_t index, uint32_t marks)
+{
+	struct task *task = &core->tasks[index];
+
+	task->ran_ns += core->now_ns - core->nodes[index].since_ns;
+	state_write(core, index, INPUT_SUSPEND, TASK_SUSPENDED);
+	task->marks |= marks;
+	state_order(core, index, EFFECT_FREEZE);
+}
+
+void step_unsuspend(struct core *core, uint32_t index)
+{
+	state_write(core, index, INPUT_RESUME, TASK_RUNNING);
+	state_order(core, index, EFFECT_THAW);
+	arm_time_limit(core, index);
+}
+
 static void apply_started(struct core *core, uint32_t index)
 {
 	struct task *task = &core->tasks[index];
@@ -301,22 +318,8 @@ static void apply_started(struct core *core, uint32_t index)
 	}
 	state_write(core, index, INPUT_STARTED, TASK_RUNNING);
 	arm_time_limit(core, index);
-}
-
-static void apply_suspend(struct core *core, uint32_t index)
-{
-	struct task *task = &core->tasks[index];
-
-	task->ran_ns += core->now_ns - core->nodes[index].since_ns;
-	state_write(core, index, INPUT_SUSPEND, TASK_SUSPENDED);
-	state_order(core, index, EFFECT_FREEZE);
-}
-
-static void apply_resume(struct core *core, uint32_t index)
-{
-	state_write(core, index, INPUT_RESUME, TASK_RUNNING);
-	state_order(core, index, EFFECT_THAW);
-	arm_time_limit(core, index);
+	if (pause_suspends(core, index))
+		step_suspend(core, index, MARK_PAUSED);
 }
 
 /* From now on the attempt is to end, and `outcome` is what it will have come to. */
@@ -340,7 +343,7 @@ static void apply_cancel(struct core *core, uint32_t index, const struct core_ev
 	struct cause cause = { .kind = is_halted ? CAUSE_BATCH_HALTED : CAUSE_CANCELLED };
 
 	if (task->state == TASK_STOPPING || task->state == TASK_COLLECTING) {
-		task->flags |= TASK_NO_RETRY;
+		task->marks |= MARK_NO_RETRY;
 		state_write(core, index, INPUT_CANCEL, task->state);
 		return;
 	}
@@ -435,8 +438,8 @@ void step_apply_input(struct core *core, uint32_t index, const struct core_event
 	case INPUT_ATTEMPT_LOST: apply_lost(core, index, event); break;
 	case INPUT_COLLECTED: apply_collected(core, index, event); break;
 	case INPUT_CANCEL: apply_cancel(core, index, event); break;
-	case INPUT_SUSPEND: apply_suspend(core, index); break;
-	case INPUT_RESUME: apply_resume(core, index); break;
+	case INPUT_SUSPEND: step_suspend(core, index, 0); break;
+	case INPUT_RESUME: step_unsuspend(core, index); break;
 	case INPUT_RETRY: apply_retry(core, index); break;
 	case INPUT_DEPENDENCIES_MET:
 	case INPUT_DEPENDENCY_FAILED:
@@ -487,9 +490,9 @@ static void admit(struct core *core, uint32_t index)
 {
 	struct task *task = &core->tasks[index];
 
-	if (!(task->flags & TASK_SAME_ATTEMPT))
+	if (!(task->marks & MARK_SAME_ATTEMPT))
 		task->attempt++;
-	task->flags &= ~(uint32_t)TASK_SAME_ATTEMPT;
+	task->marks &= ~(uint32_t)MARK_SAME_ATTEMPT;
 	task->slot = slot_take(core);
 	task->phase = task->flags & TASK_WORKTREE ? PHASE_WORKTREE : PHASE_START;
 	task->exit_code = -1;
@@ -507,7 +510,7 @@ static void admit(struct core *core, uint32_t index)
 
 void step_admit(struct core *core)
 {
-	if (!core->is_resumed || core->is_paused || core->is_draining)
+	if (!core->is_resumed || core->pause.is_set || core->is_draining)
 		return;
 	while (core->active < queue_slot_limit(core)) {
 		uint32_t index = queue_first(core);

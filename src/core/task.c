@@ -269,6 +269,8 @@ static const char *find_numbers_fault(const struct task *task)
 		return "no more retries were used than there are";
 	if (task->lost_used > LIMIT_LOST_RETRIES)
 		return "a lost task is run again a limited number of times";
+	if (task->marks & ~(uint32_t)MARK_ALL)
+		return "marks are known ones";
 	return NULL;
 }
 
@@ -351,6 +353,8 @@ const char *task_find_fault(const struct task *task)
 		return "a task is blocked while it waits for others, and only then";
 	if (task->phase == PHASE_PROCESS && task->started_ns == 0)
 		return "what runs was started";
+	if (task->marks & MARK_PAUSED && state != TASK_SUSPENDED)
+		return "what a pause suspended is suspended";
 	if (task_state_is_final(state) && task->ended_ns == 0)
 		return "a final task has ended";
 	return NULL;

@@ -57,8 +57,14 @@ enum task_flag {
 	TASK_IDEMPOTENT = 1 << 1,    /* may be run again when it was lost */
 	TASK_LEAVE_RUNNING = 1 << 2, /* what it leaves behind at its end is not ended */
 	TASK_WAS_HELD = 1 << 3,      /* submitted held */
-	TASK_NO_RETRY = 1 << 4,      /* the core's: however this attempt ends, no other follows by itself */
-	TASK_SAME_ATTEMPT = 1 << 5,  /* the core's: nothing of this attempt ran, so its number is used again */
+};
+
+/* What the core notes about the latest attempt. */
+enum task_mark {
+	MARK_NO_RETRY = 1 << 0,     /* however this attempt ends, no other follows by itself */
+	MARK_SAME_ATTEMPT = 1 << 1, /* nothing of this attempt ran, so its number is used again */
+	MARK_PAUSED = 1 << 2,       /* SUSPENDED by a pause: goes on when that ends */
+	MARK_ALL = MARK_NO_RETRY | MARK_SAME_ATTEMPT | MARK_PAUSED,
 };
 
 struct cause {
@@ -85,7 +91,7 @@ struct task {
 	uint64_t grace_ns;   /* between TERMINATE and KILL */
 	uint64_t backoff_ns; /* before the first retry, give or take a quarter; doubles each time */
 	uint32_t retries_max;
-	uint32_t flags; /* enum task_flag; the core's own ones change */
+	uint32_t flags; /* enum task_flag */
 	int64_t created_ms;
 
 	/* Changed by state_write() and step.c only. */
@@ -93,6 +99,7 @@ struct task {
 	uint8_t priority; /* enum priority */
 	uint8_t phase;    /* enum attempt_phase */
 	uint8_t outcome;  /* final state decided while stopping or collecting, else the state itself or TASK_STATE_MAX */
+	uint32_t marks;   /* enum task_mark */
 	uint32_t attempt; /* number of the latest attempt, from 1; 0 before the first */
 	uint32_t retries_used; /* since submission or the user's last RETRY */
 	uint32_t lost_used;    /* times it was lost since then */

@@ -84,6 +84,7 @@ static void copy_rows(struct sim *sim, const struct generation *generation)
 	for (uint64_t id = 1; id < SIM_BATCHES; id++)
 		if (generation->is_batch_dirty[id])
 			sim->pending.batches[id] = sim->known_batches[id];
+	sim->pending.pause = sim->model.pause;
 	sim->pending.boot = sim->world.boot;
 }
 
@@ -208,9 +209,23 @@ void daemon_receive(struct sim *sim, const struct message *message)
 
 /* ---- start is recovery ------------------------------------------------------------------------------------------- */
 
+static void restore_pause(struct sim *sim, enum core_event_kind kind, uint64_t batch, struct pause_row pause)
+{
+	struct core_event event = {
+		.kind = (uint8_t)kind, .batch = batch, .value = pause.is_set, .suspends = pause.suspends,
+	};
+	struct effects effects;
+
+	if (pause.is_set)
+		EXPECT(&sim->world, core_step(sim->core, &event, sim->world.now_ns, &effects) == 0, "pause not restored");
+}
+
 static void restore_batches(struct sim *sim)
 {
 	struct effects effects;
+
+	sim->model.pause = sim->store.pause;
+	restore_pause(sim, CORE_PAUSE, 0, sim->store.pause);
 
 	for (uint64_t id = 1; id < SIM_BATCHES; id++) {
 		struct core_event event = { .kind = CORE_ADD_BATCH, .batch = id, .limit = sim->store.batches[id].limit };
@@ -219,6 +234,7 @@ static void restore_batches(struct sim *sim)
 		if (sim->store.batches[id].exists)
 			EXPECT(&sim->world, core_step(sim->core, &event, sim->world.now_ns, &effects) == 0,
 			       "batch not restored");
+		restore_pause(sim, CORE_PAUSE_BATCH, id, sim->store.batches[id].pause);
 	}
 }
 
@@ -252,6 +268,8 @@ static void restore_tasks(struct sim *sim)
 		int r = core_step(sim->core, &event, sim->world.now_ns, &effects);
 
 		EXPECT(&sim->world, r == 0, "task %u not restored: %d", (unsigned)id, r);
+		if (row->task.state == TASK_RUNNING)
+			sim->model.may_run_on[id] = true; /* a pause that would have stopped it was not durable */
 	}
 }
 
@@ -308,7 +326,5 @@ void daemon_crash(struct sim *sim)
 		sim->store = sim->pending; /* durable, but nobody was told and nothing was done */
 	sim->commit_ends_ns = NEVER_NS;
 	sim->world.daemon_life++;
-	memset(&sim->model.is_batch_paused, 0, sizeof(sim->model.is_batch_paused));
-	sim->model.is_paused = false;
 	sim->model.is_draining = false;
 }

@@ -124,6 +124,10 @@ static enum task_input input_of(const struct core_event *event, const struct eff
 		return INPUT_ADMIT;
 	if (effect->to == TASK_STOPPING)
 		return INPUT_TIME_OVER;
+	if (effect->to == TASK_SUSPENDED)
+		return INPUT_SUSPEND;
+	if (effect->to == TASK_RUNNING)
+		return INPUT_RESUME;
 	return effect->to == TASK_SKIPPED ? INPUT_DEPENDENCY_FAILED : INPUT_DEPENDENCIES_MET;
 }
 
@@ -180,7 +184,7 @@ static bool may_start(const struct sim *sim, const struct task *task)
 	uint32_t by_state[TASK_STATE_MAX];
 	uint32_t active = 0;
 
-	if (task->state != TASK_QUEUED || task->due_ns != NEVER_NS || sim->model.is_batch_paused[task->batch])
+	if (task->state != TASK_QUEUED || task->due_ns != NEVER_NS || sim->known_batches[task->batch].pause.is_set)
 		return false;
 	EXPECT(&sim->world, core_count_batch(sim->core, task->batch, by_state) == 0, "a task's batch is unknown");
 	for (unsigned state = 0; state < TASK_STATE_MAX; state++)
@@ -203,7 +207,7 @@ static uint64_t admitted_key(const struct sim *sim, const struct effects *effect
 static void expect_admission(const struct sim *sim, const struct effects *effects)
 {
 	uint64_t key = admitted_key(sim, effects);
-	bool is_stopped = sim->model.is_paused || sim->model.is_draining;
+	bool is_stopped = sim->model.pause.is_set || sim->model.is_draining;
 	struct core_totals totals;
 
 	core_count(sim->core, &totals);
@@ -240,10 +244,30 @@ static void expect_reasons(const struct sim *sim)
 	}
 }
 
+/* ---- pauses ------------------------------------------------------------------------------------------------------ */
+
+/* What a pause suspended is covered by one; what is covered runs only where the user said so afterwards. */
+static void expect_pauses(const struct sim *sim)
+{
+	for (uint64_t id = 1; id < WORLD_TASKS; id++) {
+		const struct task *task = core_find(sim->core, id);
+		bool is_covered;
+
+		if (!task)
+			continue;
+		is_covered = sim->model.pause.suspends || sim->known_batches[task->batch].pause.suspends;
+		EXPECT(&sim->world, is_covered || !(task->marks & MARK_PAUSED), "task %u is suspended by no pause",
+		       (unsigned)id);
+		EXPECT(&sim->world, !is_covered || task->state != TASK_RUNNING || sim->model.may_run_on[id],
+		       "task %u runs through a pause", (unsigned)id);
+	}
+}
+
 void expect_step(struct sim *sim, const struct core_event *event, const struct effects *effects)
 {
 	expect_edges(sim, event, effects);
 	expect_trees(sim);
+	expect_pauses(sim);
 	if (sim->steps % 4 != 0 && sim->steps > 100)
 		return;
 	core_check(sim->core);

@@ -20,15 +20,22 @@ struct row {
 	uint32_t dependency_count;
 };
 
+struct pause_row {
+	bool is_set;
+	bool suspends;
+};
+
 struct batch_row {
 	bool exists;
 	uint32_t limit;
+	struct pause_row pause;
 };
 
 /* Rows as of one commit. */
 struct store {
 	struct row tasks[WORLD_TASKS];
 	struct batch_row batches[SIM_BATCHES];
+	struct pause_row pause; /* of everything */
 	uint64_t boot;
 };
 
@@ -47,9 +54,9 @@ struct model {
 	bool was_forgotten[WORLD_TASKS];
 	bool was_cancelled[WORLD_TASKS];
 	bool was_suspended[WORLD_TASKS];
-	bool is_paused;
+	bool may_run_on[WORLD_TASKS]; /* through a pause that suspends: the user resumed it */
 	bool is_draining;
-	bool is_batch_paused[SIM_BATCHES];
+	struct pause_row pause; /* of everything; those of batches are in known_batches */
 	uint64_t last_task;
 	uint64_t last_batch;
 };

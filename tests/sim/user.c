@@ -111,6 +111,8 @@ static void ask(struct sim *sim, enum task_input input, uint64_t id)
 		sim->model.was_cancelled[id] = true;
 	if (input == INPUT_SUSPEND)
 		sim->model.was_suspended[id] = true;
+	if (input == INPUT_RESUME && is_legal)
+		sim->model.may_run_on[id] = true;
 	r = daemon_step(sim, &event);
 	EXPECT(&sim->world, r == (is_legal ? 0 : task ? -EPERM : -ENOENT), "%s of task %u: %d", task_input_name(input),
 	       (unsigned)id, r);
@@ -129,21 +131,51 @@ static void ask_nonsense(struct sim *sim)
 	EXPECT(&sim->world, daemon_step(sim, &event) < 0, "nonsense was taken");
 }
 
-static void set_pause(struct sim *sim, bool is_paused, bool is_draining)
+/* What runs when a pause begins is suspended by it, whatever the user said of it before. */
+static void note_pause(struct sim *sim, uint64_t batch, struct pause_row pause)
 {
-	sim->model.is_paused = is_paused;
-	daemon_step(sim, &(struct core_event){ .kind = CORE_PAUSE, .value = is_paused });
+	for (uint64_t id = 1; id <= sim->model.last_task; id++) {
+		const struct task *task = core_find(sim->core, id);
+
+		if (!pause.suspends || !task || (batch != 0 && task->batch != batch))
+			continue;
+		sim->model.may_run_on[id] = false;
+		sim->model.was_suspended[id] = true;
+	}
+}
+
+static void set_pause(struct sim *sim, struct pause_row pause, bool is_draining)
+{
+	sim->model.pause = pause;
+	note_pause(sim, 0, pause);
+	sim->next.is_empty = false;
+	daemon_step(sim, &(struct core_event){ .kind = CORE_PAUSE, .value = pause.is_set, .suspends = pause.suspends });
 	sim->model.is_draining = is_draining;
 	daemon_step(sim, &(struct core_event){ .kind = CORE_DRAIN, .value = is_draining });
 }
 
-static void pause_batch(struct sim *sim, uint64_t batch, bool value)
+static void pause_batch(struct sim *sim, uint64_t batch, struct pause_row pause)
 {
-	bool before = sim->model.is_batch_paused[batch];
+	struct core_event event = {
+		.kind = CORE_PAUSE_BATCH, .batch = batch, .value = pause.is_set, .suspends = pause.suspends,
+	};
 
-	sim->model.is_batch_paused[batch] = value;
-	if (daemon_step(sim, &(struct core_event){ .kind = CORE_PAUSE_BATCH, .batch = batch, .value = value }) < 0)
-		sim->model.is_batch_paused[batch] = before;
+	if (!sim->known_batches[batch].exists) {
+		EXPECT(&sim->world, daemon_step(sim, &event) < 0, "a batch that is not there was paused");
+		return;
+	}
+	sim->known_batches[batch].pause = pause;
+	note_pause(sim, batch, pause);
+	sim->next.is_batch_dirty[batch] = true;
+	sim->next.is_empty = false;
+	EXPECT(&sim->world, daemon_step(sim, &event) == 0, "batch %u is not paused", (unsigned)batch);
+}
+
+static struct pause_row some_pause(struct random *random, unsigned per_mille)
+{
+	bool is_set = random_chance(random, per_mille);
+
+	return (struct pause_row){ .is_set = is_set, .suspends = is_set && random_chance(random, 500) };
 }
 
 static void configure(struct sim *sim)
@@ -166,7 +198,6 @@ static void forget(struct sim *sim)
 	}
 	if (daemon_step(sim, &(struct core_event){ .kind = CORE_FORGET_BATCH, .batch = batch }) == 0) {
 		sim->known_batches[batch] = (struct batch_row){ 0 };
-		sim->model.is_batch_paused[batch] = false;
 		sim->next.is_batch_dirty[batch] = true;
 		sim->next.is_empty = false;
 	}
@@ -189,9 +220,9 @@ void user_act(struct sim *sim)
 	else if (dice < 76)
 		ask(sim, INPUT_RELEASE, some_task(sim));
 	else if (dice < 82)
-		set_pause(sim, random_chance(&sim->random, 200), random_chance(&sim->random, 100));
+		set_pause(sim, some_pause(&sim->random, 200), random_chance(&sim->random, 100));
 	else if (dice < 88)
-		pause_batch(sim, 1 + random_below(&sim->random, SIM_BATCHES - 1), random_chance(&sim->random, 400));
+		pause_batch(sim, 1 + random_below(&sim->random, SIM_BATCHES - 1), some_pause(&sim->random, 400));
 	else if (dice < 92)
 		configure(sim);
 	else if (dice < 96)
@@ -202,9 +233,9 @@ void user_act(struct sim *sim)
 
 void user_calm_down(struct sim *sim)
 {
-	set_pause(sim, false, false);
+	set_pause(sim, (struct pause_row){ 0 }, false);
 	for (uint64_t batch = 1; batch < SIM_BATCHES; batch++)
-		pause_batch(sim, batch, false);
+		pause_batch(sim, batch, (struct pause_row){ 0 });
 	for (uint64_t id = 1; id <= sim->model.last_task; id++) {
 		const struct task *task = core_find(sim->core, id);
 

@@ -63,6 +63,29 @@ static void reach_suspended(struct fixture *f, struct task options)
 	must(f, 1, INPUT_SUSPEND);
 }
 
+static void pause_all(struct fixture *f)
+{
+	assert_int_equal(step(f, &(struct core_event){ .kind = CORE_PAUSE, .value = true, .suspends = true }), 0);
+}
+
+static void reach_suspended_by_pause(struct fixture *f, struct task options)
+{
+	reach_running(f, options);
+	pause_all(f);
+}
+
+static void reach_starting_paused(struct fixture *f, struct task options)
+{
+	reach_starting(f, options);
+	pause_all(f);
+}
+
+static void reach_resumed_in_pause(struct fixture *f, struct task options)
+{
+	reach_suspended_by_pause(f, options);
+	must(f, 1, INPUT_RESUME);
+}
+
 static void reach_stopping_worktree(struct fixture *f, struct task options)
 {
 	reach_preparing(f, options);
@@ -161,6 +184,9 @@ static const struct situation situations[] = {
 	{ "preparing start", TASK_PREPARING, PHASE_START, false, reach_starting },
 	{ "running", TASK_RUNNING, PHASE_PROCESS, false, reach_running },
 	{ "suspended", TASK_SUSPENDED, PHASE_PROCESS, false, reach_suspended },
+	{ "suspended by a pause", TASK_SUSPENDED, PHASE_PROCESS, false, reach_suspended_by_pause },
+	{ "starting in a pause", TASK_PREPARING, PHASE_START, false, reach_starting_paused },
+	{ "resumed in a pause", TASK_RUNNING, PHASE_PROCESS, false, reach_resumed_in_pause },
 	{ "stopping worktree", TASK_STOPPING, PHASE_WORKTREE, true, reach_stopping_worktree },
 	{ "stopping start", TASK_STOPPING, PHASE_START, false, reach_stopping_start },
 	{ "stopping process", TASK_STOPPING, PHASE_PROCESS, false, reach_stopping_process },

@@ -206,7 +206,7 @@ static void test_pauses(void **state UNUSED)
 	assert_int_equal(reason_of(&f, 1, NULL), REASON_BATCH_PAUSED);
 	assert_int_equal(step(&f, &(struct core_event){ .kind = CORE_PAUSE, .value = true }), 0);
 	add(&f, 3, (struct task){ 0 });
-	assert_int_equal(reason_of(&f, 3, NULL), REASON_BATCH_PAUSED);
+	assert_int_equal(reason_of(&f, 3, NULL), REASON_USER_HOLD);
 	assert_int_equal(step(&f, &(struct core_event){ .kind = CORE_DRAIN, .value = true }), 0);
 	assert_int_equal(reason_of(&f, 3, NULL), REASON_DRAINING);
 	core_count(f.core, &totals);
