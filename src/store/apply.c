@@ -65,6 +65,9 @@ static void note_insert(struct row_meta *meta, const struct operation *operation
 	case ROW_ANSWER:
 		meta->answers++;
 		return;
+	case ROW_PAUSE:
+		meta->pauses++;
+		return;
 	case ROW_META:
 	case ROW_MAX:
 		break;
@@ -110,6 +113,15 @@ static int forget_batch(struct database *database, uint64_t id, struct err *err)
 		return err_say(err, -ENOENT, "batch %llu is not in %s", (unsigned long long)id, database->path);
 	database->meta.batches--;
 	return 0;
+}
+
+static int forget_pause(struct database *database, uint64_t batch, struct err *err)
+{
+	int result = step_with_id(database, STATEMENT_FORGET_PAUSE, batch, err);
+
+	if (result == 0)
+		database->meta.pauses -= (uint64_t)sqlite3_changes(database->handle);
+	return result;
 }
 
 static int drop_events(struct database *database, uint64_t below_seq, struct err *err)
@@ -161,6 +173,8 @@ static int apply_operation(struct database *database, const struct operation *op
 		return forget_task(database, operation->id, err);
 	case OPERATION_FORGET_BATCH:
 		return forget_batch(database, operation->id, err);
+	case OPERATION_FORGET_PAUSE:
+		return forget_pause(database, operation->id, err);
 	case OPERATION_DROP_EVENTS:
 		return drop_events(database, operation->id, err);
 	case OPERATION_DROP_ANSWER:

@@ -194,6 +194,7 @@ static int prepare_others(struct database *database, struct err *err)
 		[STATEMENT_FORGET_STATE] = "DELETE FROM task_state WHERE id = ?1",
 		[STATEMENT_FORGET_TASK] = "DELETE FROM task WHERE id = ?1",
 		[STATEMENT_FORGET_BATCH] = "DELETE FROM batch WHERE id = ?1",
+		[STATEMENT_FORGET_PAUSE] = "DELETE FROM pause WHERE batch = ?1",
 		[STATEMENT_DROP_EVENTS] = "DELETE FROM event WHERE seq < ?1",
 		[STATEMENT_DROP_ANSWER] = "DELETE FROM answer WHERE key = ?1",
 		[STATEMENT_READ_EVENTS] = read_events,

@@ -24,6 +24,7 @@ struct loading {
 	struct err *err;
 	uint64_t *batches; /* ids, ascending */
 	uint64_t batch_count;
+	uint64_t pauses;
 	uint64_t *tasks; /* ids, ascending */
 	struct place *order;
 	uint64_t task_count;
@@ -133,6 +134,34 @@ static int take_batch(struct loading *loading, sqlite3_stmt *row)
 	return 0;
 }
 
+static int compare_ids(const void *left, const void *right)
+{
+	const uint64_t *a = left, *b = right;
+
+	return *a < *b ? -1 : *a > *b;
+}
+
+static bool has_batch(const struct loading *loading, uint64_t id)
+{
+	return bsearch(&id, loading->batches, loading->batch_count, sizeof(uint64_t), compare_ids) != NULL;
+}
+
+static int take_pause(struct loading *loading, sqlite3_stmt *row)
+{
+	struct store_pause pause;
+
+	if (rows_decode(ROW_PAUSE, row, &pause, loading->err) < 0)
+		return fail_row(loading);
+	if (pause.batch != 0 && !has_batch(loading, pause.batch))
+		return database_say_damaged(loading->database, loading->err, "in table pause, row %llu: its batch is "
+		                            "missing",
+		                            (unsigned long long)pause.batch);
+	loading->pauses++;
+	if (loading->loader->on_pause)
+		loading->loader->on_pause(loading->loader->context, &pause);
+	return 0;
+}
+
 /* Only sorts and sums: the row is verified when it is read whole. */
 static int take_place(struct loading *loading, sqlite3_stmt *row)
 {
@@ -155,13 +184,6 @@ static int compare_places(const void *left, const void *right)
 	if (a->ready_ns != b->ready_ns)
 		return a->ready_ns < b->ready_ns ? -1 : 1;
 	return a->id < b->id ? -1 : a->id > b->id;
-}
-
-static int compare_ids(const void *left, const void *right)
-{
-	const uint64_t *a = left, *b = right;
-
-	return *a < *b ? -1 : *a > *b;
 }
 
 /*
@@ -228,8 +250,7 @@ static int load_task(struct loading *loading, uint64_t id)
 	    !parse_dependencies(loading, row.dependencies, &task->dependency_count))
 		return database_say_damaged(loading->database, loading->err, "task %llu: a value makes no sense",
 		                            (unsigned long long)id);
-	if (task->task.batch != 0 &&
-	    !bsearch(&task->task.batch, loading->batches, loading->batch_count, sizeof(uint64_t), compare_ids))
+	if (task->task.batch != 0 && !has_batch(loading, task->task.batch))
 		return database_say_damaged(loading->database, loading->err, "in table task, row %llu: its batch %llu "
 		                            "is missing",
 		                            (unsigned long long)id, (unsigned long long)task->task.batch);
@@ -276,6 +297,10 @@ static int check_counts(struct loading *loading)
 		                            (unsigned long long)loading->task_count, (long long)tasks,
 		                            (unsigned long long)meta->tasks, (unsigned long long)loading->answers,
 		                            (unsigned long long)meta->answers);
+	if (loading->pauses != meta->pauses)
+		return database_say_damaged(loading->database, loading->err, "rows are missing: %llu of %llu pauses "
+		                            "are there",
+		                            (unsigned long long)loading->pauses, (unsigned long long)meta->pauses);
 	if (loading->state_sum != meta->state_sum)
 		return database_say_damaged(loading->database, loading->err, "in table task_state, a row is older than the "
 		                            "rest: a write was lost");
@@ -309,6 +334,8 @@ int load_all(struct database *database, const struct store_loader *loader, struc
 		result = each_whole_row(&loading, ROW_ANSWER, "", take_answer);
 	if (result == 0)
 		result = each_whole_row(&loading, ROW_BATCH, "ORDER BY id", take_batch);
+	if (result == 0)
+		result = each_whole_row(&loading, ROW_PAUSE, "ORDER BY batch", take_pause);
 	if (result == 0)
 		result = load_tasks(&loading);
 	if (result == 0)

@@ -75,6 +75,7 @@ static const struct column meta_columns[] = {
 	COLUMN(struct row_meta, tasks, "tasks"),
 	COLUMN(struct row_meta, answers, "answers"),
 	COLUMN(struct row_meta, state_sum, "state_sum"),
+	COLUMN(struct row_meta, pauses, "pauses"),
 };
 
 static const struct column batch_columns[] = {
@@ -130,6 +131,7 @@ static const struct column task_state_columns[] = {
 	COLUMN(struct row_task, task.nonce, "nonce"),
 	COLUMN(struct row_task, task.detail, "detail"),
 	COLUMN(struct row_task, task.result, "result"),
+	COLUMN(struct row_task, task.task.marks, "marks"),
 };
 
 static const struct column event_columns[] = {
@@ -144,6 +146,14 @@ static const struct column answer_columns[] = {
 	COLUMN(struct row_answer, answer, "answer"),
 };
 
+static const struct column pause_columns[] = {
+	COLUMN(struct store_pause, batch, "batch"),
+	COLUMN(struct store_pause, since_ms, "since_ms"),
+	COLUMN(struct store_pause, suspends, "suspends"),
+	COLUMN(struct store_pause, who, "who"),
+	COLUMN(struct store_pause, reason, "reason"),
+};
+
 #define ROW_TYPE(name, list) { .table = name, .columns = list, .count = ARRAY_SIZE(list) }
 
 static const struct row_type row_types[ROW_MAX] = {
@@ -153,6 +163,7 @@ static const struct row_type row_types[ROW_MAX] = {
 	[ROW_TASK_STATE] = ROW_TYPE("task_state", task_state_columns),
 	[ROW_EVENT] = ROW_TYPE("event", event_columns),
 	[ROW_ANSWER] = ROW_TYPE("answer", answer_columns),
+	[ROW_PAUSE] = ROW_TYPE("pause", pause_columns),
 };
 
 const char *rows_table(enum row_kind kind)
@@ -196,11 +207,17 @@ char *rows_sql_update(enum row_kind kind)
 
 char *rows_sql_select(enum row_kind kind, const char *tail)
 {
+	return rows_sql_select_first(kind, row_types[kind].count, tail);
+}
+
+char *rows_sql_select_first(enum row_kind kind, uint32_t count, const char *tail)
+{
 	const struct row_type *type = &row_types[kind];
 	struct buf sql = BUF_INIT;
 
+	ASSERT(count <= type->count);
 	buf_add_text(&sql, "SELECT ");
-	for (uint32_t i = 0; i < type->count; i++)
+	for (uint32_t i = 0; i < count; i++)
 		buf_add_format(&sql, "%s, ", type->columns[i].name);
 	buf_add_format(&sql, "row_crc FROM %s %s", type->table, tail);
 	return buf_take(&sql);
@@ -382,6 +399,14 @@ static uint32_t checksum_column(uint32_t crc, sqlite3_stmt *statement, int i)
 	return bytes ? crc32c(crc, bytes, length) : crc;
 }
 
+uint32_t rows_append_checksum(uint32_t crc, int64_t value)
+{
+	char bytes[1 + sizeof(value)] = { VALUE_INTEGER };
+
+	memcpy(bytes + 1, &value, sizeof(value));
+	return crc32c(crc, bytes, sizeof(bytes));
+}
+
 static bool find_name(const struct column *column, const char *name, int64_t *ret)
 {
 	if (!name) {
@@ -432,16 +457,16 @@ static int say_damage(enum row_kind kind, sqlite3_stmt *statement, struct err *e
 int rows_decode(enum row_kind kind, sqlite3_stmt *statement, void *row, struct err *err)
 {
 	const struct row_type *type = &row_types[kind];
+	int count = sqlite3_column_count(statement) - 1;
 	uint32_t crc = start_checksum(kind);
 
-	ASSERT(sqlite3_column_count(statement) == (int)type->count + 1);
-	for (uint32_t i = 0; i < type->count; i++)
-		crc = checksum_column(crc, statement, (int)i);
-	if (sqlite3_column_type(statement, (int)type->count) != SQLITE_INTEGER ||
-	    sqlite3_column_int64(statement, (int)type->count) != crc)
+	ASSERT(count > 0 && count <= (int)type->count);
+	for (int i = 0; i < count; i++)
+		crc = checksum_column(crc, statement, i);
+	if (sqlite3_column_type(statement, count) != SQLITE_INTEGER || sqlite3_column_int64(statement, count) != crc)
 		return say_damage(kind, statement, err, "the checksum is wrong");
-	for (uint32_t i = 0; i < type->count; i++)
-		if (!decode_column(&type->columns[i], statement, (int)i, row))
+	for (int i = 0; i < count; i++)
+		if (!decode_column(&type->columns[i], statement, i, row))
 			return say_damage(kind, statement, err, "a value makes no sense");
 	return 0;
 }

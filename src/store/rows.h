@@ -13,7 +13,7 @@
 #include "base/buf.h"
 #include "store/store.h"
 
-enum row_kind { ROW_META, ROW_BATCH, ROW_TASK, ROW_TASK_STATE, ROW_EVENT, ROW_ANSWER, ROW_MAX };
+enum row_kind { ROW_META, ROW_BATCH, ROW_TASK, ROW_TASK_STATE, ROW_EVENT, ROW_ANSWER, ROW_PAUSE, ROW_MAX };
 
 /* The one row of table meta. */
 struct row_meta {
@@ -31,6 +31,7 @@ struct row_meta {
 	uint64_t batches; /* rows in the tables of these names, so that a vanished row is seen */
 	uint64_t tasks;
 	uint64_t answers;
+	uint64_t pauses;
 	uint64_t state_sum; /* sum of task_state.row_crc: shows a row that fell back to an older, valid version */
 };
 
@@ -53,11 +54,13 @@ uint32_t rows_count_columns(enum row_kind kind);
 
 /*
  * Text of a statement, to be freed: INSERT and UPDATE take the columns as ?1… and the checksum behind; UPDATE finds its row
- * by the first column. SELECT gives the columns and the checksum; `tail` follows it.
+ * by the first column. SELECT gives the columns and the checksum; `tail` follows it. rows_sql_select_first() gives only the
+ * first `count` columns: those that a table had in an earlier version, since columns are only ever added behind the others.
  */
 char *rows_sql_insert(enum row_kind kind);
 char *rows_sql_update(enum row_kind kind);
 char *rows_sql_select(enum row_kind kind, const char *tail);
+char *rows_sql_select_first(enum row_kind kind, uint32_t count, const char *tail);
 
 /* Adds the values of a row (of the struct that belongs to the kind) to *buf; returns their checksum. */
 uint32_t rows_encode(enum row_kind kind, const void *row, struct buf *buf);
@@ -66,7 +69,13 @@ uint32_t rows_encode(enum row_kind kind, const void *row, struct buf *buf);
 void rows_bind(enum row_kind kind, sqlite3_stmt *statement, const char *bytes, size_t length, uint32_t crc);
 
 /*
- * Reads the row at which a SELECT made by rows_sql_select() stands. Texts point into the statement. Returns 0, or -EILSEQ
- * with a sentence that names table and row when the checksum is wrong or a value makes no sense.
+ * The checksum of a row that gets one more column, of a number, behind the others. What did not fit its row before does not
+ * fit it after.
+ */
+uint32_t rows_append_checksum(uint32_t crc, int64_t value);
+
+/*
+ * Reads the row at which a SELECT made by rows_sql_select() or _first() stands. Texts point into the statement. Returns
+ * 0, or -EILSEQ with a sentence that names table and row when the checksum is wrong or a value makes no sense.
  */
 int rows_decode(enum row_kind kind, sqlite3_stmt *statement, void *row, struct err *err);

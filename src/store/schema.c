@@ -54,7 +54,21 @@ static const char migration_1[] =
 	" key TEXT NOT NULL PRIMARY KEY, at_ms INTEGER NOT NULL, answer TEXT NOT NULL,"
 	" row_crc INTEGER NOT NULL) WITHOUT ROWID;";
 
-static const char *const migrations[] = { migration_1 };
+/* What the core notes of an attempt outlives the daemon; pauses do. */
+static const char migration_2[] =
+	"ALTER TABLE task_state ADD COLUMN marks INTEGER NOT NULL DEFAULT 0;"
+	"UPDATE task_state SET row_crc = append_checksum(row_crc, marks);"
+	"ALTER TABLE meta ADD COLUMN pauses INTEGER NOT NULL DEFAULT 0;"
+	"CREATE TABLE pause ("
+	" batch INTEGER PRIMARY KEY, since_ms INTEGER NOT NULL, suspends INTEGER NOT NULL, who TEXT, reason TEXT,"
+	" row_crc INTEGER NOT NULL);";
+
+struct migration {
+	const char *sql;       /* may call append_checksum(row_crc, column) for a column that is added behind the others */
+	uint32_t meta_columns; /* of table meta before it, besides row_crc */
+};
+
+static const struct migration migrations[] = { { migration_1, 0 }, { migration_2, 15 } };
 
 uint32_t schema_version(void)
 {
@@ -85,10 +99,11 @@ static int get_schema_crc(struct database *database, uint32_t *ret, struct err *
 	return 0;
 }
 
-static int load_meta(struct database *database, struct err *err)
+/* Reads the first `columns` of table meta; the members of later ones stay. */
+static int load_meta(struct database *database, uint32_t columns, struct err *err)
 {
 	CLEANUP_STATEMENT sqlite3_stmt *statement = NULL;
-	char *sql = rows_sql_select(ROW_META, "WHERE id = 1");
+	char *sql = rows_sql_select_first(ROW_META, columns, "WHERE id = 1");
 	int result = database_prepare(database, sql, &statement, err);
 	int code;
 
@@ -131,6 +146,43 @@ static int save_meta(struct database *database, bool is_new, struct err *err)
 	return code == SQLITE_DONE ? 0 : database_fail(database, code, err, "set up");
 }
 
+static void append_checksum(sqlite3_context *context, int count UNUSED, sqlite3_value **values)
+{
+	uint32_t crc = (uint32_t)sqlite3_value_int64(values[0]);
+
+	sqlite3_result_int64(context, rows_append_checksum(crc, sqlite3_value_int64(values[1])));
+}
+
+/* -EILSEQ when the database is not one of `version` as this program knows it. */
+static int check_before(struct database *database, uint32_t version, struct err *err)
+{
+	uint32_t crc = 0;
+	int result = load_meta(database, migrations[version].meta_columns, err);
+
+	if (result == 0)
+		result = get_schema_crc(database, &crc, err);
+	if (result == 0 && (database->meta.schema_version != version || database->meta.schema_crc != crc))
+		return database_say_damaged(database, err, "its schema is not that of version %u", version);
+	return result;
+}
+
+/*
+ * One migration. The sum of the checksums moves by as much as they do: a write that was lost before is missed after, too.
+ */
+static int migrate_once(struct database *database, uint32_t version, struct err *err)
+{
+	static const char sum[] = "SELECT coalesce(sum(row_crc), 0) FROM task_state";
+	int64_t before = 0, after = 0;
+	int result = version > 0 ? database_get_number(database, sum, &before, err) : 0;
+
+	if (result == 0)
+		result = database_run(database, migrations[version].sql, err);
+	if (result == 0)
+		result = database_get_number(database, sum, &after, err);
+	database->meta.state_sum += (uint64_t)after - (uint64_t)before;
+	return result;
+}
+
 /* Runs the migrations from `version` on, in one transaction that a failure leaves open: the connection is closed then. */
 static int migrate(struct database *database, uint32_t version, struct err *err)
 {
@@ -138,16 +190,19 @@ static int migrate(struct database *database, uint32_t version, struct err *err)
 	char pragma[64];
 	int result = database_run(database, "BEGIN IMMEDIATE", err);
 
+	if (result == 0 && sqlite3_create_function(database->handle, "append_checksum", 2, SQLITE_UTF8 | SQLITE_DIRECTONLY,
+	                                           NULL, append_checksum, NULL, NULL) != SQLITE_OK)
+		return err_say(err, -ENOMEM, "out of memory while %s is brought up to date", database->path);
+	if (is_new)
+		database->meta = (struct row_meta){ .id = 1, .first_seq = 1 };
+	else if (result == 0)
+		result = check_before(database, version, err);
 	for (uint32_t i = version; result == 0 && i < schema_version(); i++)
-		result = database_run(database, migrations[i], err);
+		result = migrate_once(database, i, err);
 	snprintf(pragma, sizeof(pragma), "PRAGMA application_id = %d; PRAGMA user_version = %u", APPLICATION_ID,
 	         schema_version());
 	if (result == 0)
 		result = database_run(database, pragma, err);
-	if (result == 0 && is_new)
-		database->meta = (struct row_meta){ .id = 1, .first_seq = 1 };
-	else if (result == 0)
-		result = load_meta(database, err);
 	if (result == 0)
 		result = save_meta(database, is_new, err);
 	if (result == 0)
@@ -206,7 +261,7 @@ int schema_prepare(struct database *database, uint64_t committed_seq, struct err
 	if (result == 0 && version < schema_version())
 		result = migrate(database, version, err);
 	else if (result == 0)
-		result = load_meta(database, err);
+		result = load_meta(database, rows_count_columns(ROW_META), err);
 	if (result == 0)
 		result = get_schema_crc(database, &crc, err);
 	if (result == 0 && (database->meta.schema_version != schema_version() || database->meta.schema_crc != crc))

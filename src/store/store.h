@@ -54,6 +54,15 @@ struct store_dependency {
 	bool is_any;
 };
 
+/* A pause: nothing new starts. */
+struct store_pause {
+	uint64_t batch; /* 0 = everything */
+	int64_t since_ms;
+	bool suspends;      /* and what runs is suspended */
+	const char *who;    /* asked for it; NULL = not known */
+	const char *reason; /* NULL = none */
+};
+
 /* One line of the event log. */
 struct store_event {
 	uint64_t seq;
@@ -77,10 +86,14 @@ struct store_facts {
 	uint32_t schema_version;
 };
 
-/* What store_load() calls, in this order: each batch, each task (ascending ready_ns, then id). Strings live for the call. */
+/*
+ * What store_load() calls, in this order: each batch, each pause, each task (ascending ready_ns, then id). Strings live for
+ * the call. NULL = not wanted.
+ */
 struct store_loader {
 	void *context;
 	void (*on_batch)(void *context, const struct store_batch *batch);
+	void (*on_pause)(void *context, const struct store_pause *pause);
 	void (*on_task)(void *context, const struct store_task *task);
 };
 
@@ -123,6 +136,10 @@ void store_txn_put_task(struct store_txn *txn, const struct store_task *task);
 /* Forgets a task, its dependencies (both ways), or a batch. */
 void store_txn_forget_task(struct store_txn *txn, uint64_t id);
 void store_txn_forget_batch(struct store_txn *txn, uint64_t id);
+
+/* Makes or changes the pause of a batch, or of everything; ends it. Forgetting a batch does not end its pause. */
+void store_txn_put_pause(struct store_txn *txn, const struct store_pause *pause);
+void store_txn_forget_pause(struct store_txn *txn, uint64_t batch);
 
 /* Appends to the event log; seq must be the next one. Drops events below `seq`. */
 void store_txn_append_event(struct store_txn *txn, const struct store_event *event);

@@ -108,6 +108,17 @@ void store_txn_forget_batch(struct store_txn *txn, uint64_t id)
 	add_operation(&txn->operations, OPERATION_FORGET_BATCH, id, NULL, 0);
 }
 
+void store_txn_put_pause(struct store_txn *txn, const struct store_pause *pause)
+{
+	store_txn_forget_pause(txn, pause->batch);
+	add_row(txn, OPERATION_INSERT, ROW_PAUSE, pause->batch, pause);
+}
+
+void store_txn_forget_pause(struct store_txn *txn, uint64_t batch)
+{
+	add_operation(&txn->operations, OPERATION_FORGET_PAUSE, batch, NULL, 0);
+}
+
 void store_txn_append_event(struct store_txn *txn, const struct store_event *event)
 {
 	ASSERT(event->seq > 0 && event->kind);

@@ -15,6 +15,7 @@ enum operation_kind {
 	OPERATION_UPDATE_STATE, /* of the task `id`: a task_state row */
 	OPERATION_FORGET_TASK,  /* id */
 	OPERATION_FORGET_BATCH, /* id */
+	OPERATION_FORGET_PAUSE, /* id: of the batch; there need be none */
 	OPERATION_DROP_EVENTS,  /* below seq `id` */
 	OPERATION_DROP_ANSWER,  /* the bytes are the key, NUL included */
 	OPERATION_SET_CLOCK,    /* the bytes are a struct store_facts of which the clock part counts */

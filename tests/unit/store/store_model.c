@@ -21,7 +21,7 @@ struct model *model_new(uint64_t seed)
 	model->random.state = mix64(seed);
 	model->now_ms = 1700000000000;
 	model->facts.first_seq = 1;
-	model->facts.schema_version = 1;
+	model->facts.schema_version = 2;
 	return model;
 }
 
@@ -66,6 +66,7 @@ static void change_state(struct model *model, struct model_task *it)
 	task->priority = (uint8_t)random_below(random, PRIORITY_MAX);
 	task->phase = (uint8_t)random_below(random, PHASE_MAX);
 	task->outcome = (uint8_t)random_below(random, TASK_STATE_MAX + 1);
+	task->marks = (uint32_t)random_number(model);
 	task->attempt = (uint32_t)random_number(model);
 	task->retries_used = (uint32_t)random_number(model);
 	task->lost_used = (uint32_t)random_number(model);
@@ -216,6 +217,39 @@ static void step_forget_task(struct model *model, struct store_txn *txn)
 		store_txn_forget_task(txn, it->task.id);
 }
 
+static void step_put_pause(struct model *model, struct store_txn *txn)
+{
+	uint64_t batch = random_below(&model->random, model->facts.last_batch + 1);
+	struct model_pause *it = &model->pauses[batch];
+	struct store_pause pause;
+
+	if (batch > 0 && !model->batches[batch - 1].is_there)
+		return;
+	*it = (struct model_pause){
+		.since_ms = model->now_ms,
+		.who = random_text(model),
+		.reason = random_text(model),
+		.suspends = random_chance(&model->random, 500),
+		.is_there = true,
+	};
+	pause = (struct store_pause){ .batch = batch, .since_ms = it->since_ms, .suspends = it->suspends,
+		                      .who = model_text(it->who), .reason = model_text(it->reason) };
+	if (txn)
+		store_txn_put_pause(txn, &pause);
+}
+
+static void forget_pause(struct model *model, struct store_txn *txn, uint64_t batch)
+{
+	model->pauses[batch].is_there = false;
+	if (txn)
+		store_txn_forget_pause(txn, batch);
+}
+
+static void step_forget_pause(struct model *model, struct store_txn *txn)
+{
+	forget_pause(model, txn, random_below(&model->random, model->facts.last_batch + 1));
+}
+
 static void step_forget_batch(struct model *model, struct store_txn *txn)
 {
 	uint64_t id = model->facts.last_batch > 0 ? random_below(&model->random, model->facts.last_batch) + 1 : 0;
@@ -227,6 +261,7 @@ static void step_forget_batch(struct model *model, struct store_txn *txn)
 		if (model->tasks[i].is_there && model->tasks[i].task.batch == id)
 			return;
 	model->batches[id - 1].is_there = false;
+	forget_pause(model, txn, id);
 	snprintf(environment, sizeof(environment), "env/%llu", (unsigned long long)id);
 	if (txn && model->batches[id - 1].has_environment)
 		store_txn_drop_blob(txn, environment);
@@ -308,6 +343,10 @@ void model_step(struct model *model, struct store_txn *txn)
 	model->now_ms += (int64_t)random_below(&model->random, 20);
 	for (uint64_t i = 0; i < count; i++)
 		actions[random_below(&model->random, ARRAY_SIZE(actions))](model, txn);
+	if (random_chance(&model->random, 100))
+		step_put_pause(model, txn);
+	if (random_chance(&model->random, 50))
+		step_forget_pause(model, txn);
 	if (random_chance(&model->random, 50))
 		step_drop_keys(model, txn);
 	if (random_chance(&model->random, 20))
@@ -331,7 +370,7 @@ struct model *model_at(uint64_t seed, uint64_t last_seq)
 struct comparison {
 	const struct model *model;
 	char *why; /* "" while all is equal */
-	uint64_t tasks, batches, events;
+	uint64_t tasks, batches, pauses, events;
 	uint64_t ready_ns, id; /* of the task before */
 };
 
@@ -359,6 +398,19 @@ static void compare_batch(void *context, const struct store_batch *batch)
 	else if (!is_text(batch->name, it->name) || !is_text(batch->spec, it->spec) || batch->created_ms != it->created_ms ||
 	         (batch->environment != NULL) != it->has_environment)
 		DIFFERS(comparison, "batch %llu differs", (unsigned long long)batch->id);
+}
+
+static void compare_pause(void *context, const struct store_pause *pause)
+{
+	struct comparison *comparison = context;
+	const struct model_pause *it = &comparison->model->pauses[pause->batch];
+
+	comparison->pauses++;
+	if (pause->batch > comparison->model->facts.last_batch || !it->is_there)
+		DIFFERS(comparison, "the pause of batch %llu is not in the model", (unsigned long long)pause->batch);
+	else if (!is_text(pause->who, it->who) || !is_text(pause->reason, it->reason) || pause->since_ms != it->since_ms ||
+	         pause->suspends != it->suspends)
+		DIFFERS(comparison, "the pause of batch %llu differs", (unsigned long long)pause->batch);
 }
 
 static bool is_same_task(const struct store_task *task, const struct model_task *it)
@@ -430,12 +482,17 @@ static bool is_same_facts(const struct store_facts *a, const struct store_facts 
 static void compare_rest(struct comparison *comparison, struct store *store, const struct store_facts *facts)
 {
 	const struct model *model = comparison->model;
-	uint64_t tasks = 0, batches = 0;
+	uint64_t tasks = 0, batches = 0, pauses = 0;
 
 	for (uint64_t i = 0; i < model->facts.last_task; i++)
 		tasks += model->tasks[i].is_there;
 	for (uint64_t i = 0; i < model->facts.last_batch; i++)
 		batches += model->batches[i].is_there;
+	for (uint64_t i = 0; i <= model->facts.last_batch; i++)
+		pauses += model->pauses[i].is_there;
+	if (pauses != comparison->pauses)
+		DIFFERS(comparison, "%llu of %llu pauses came", (unsigned long long)comparison->pauses,
+		        (unsigned long long)pauses);
 	if (!is_same_facts(facts, &model->facts))
 		DIFFERS(comparison, "the facts differ");
 	if (tasks != comparison->tasks || batches != comparison->batches)
@@ -460,7 +517,8 @@ static void compare_rest(struct comparison *comparison, struct store *store, con
 int model_load(const struct model *model, struct store *store, bool *ret_is_equal, char *why, struct err *err)
 {
 	struct comparison comparison = { .model = model, .why = why };
-	struct store_loader loader = { .context = &comparison, .on_batch = compare_batch, .on_task = compare_task };
+	struct store_loader loader = { .context = &comparison, .on_batch = compare_batch, .on_pause = compare_pause,
+		                       .on_task = compare_task };
 	struct store_facts facts;
 	int result;
 

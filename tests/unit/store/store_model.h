@@ -29,6 +29,13 @@ struct model_batch {
 	bool is_there;
 };
 
+struct model_pause {
+	int64_t since_ms;
+	uint32_t who, reason;
+	bool suspends;
+	bool is_there;
+};
+
 struct model_event {
 	int64_t at_ms;
 	uint64_t task, batch;
@@ -49,6 +56,7 @@ struct model {
 	struct store_facts facts;
 	struct model_task tasks[MODEL_TASKS];     /* by id − 1 */
 	struct model_batch batches[MODEL_BATCHES]; /* by id − 1 */
+	struct model_pause pauses[MODEL_BATCHES + 1]; /* by id of the batch; 0 is everything */
 	struct model_event events[MODEL_EVENTS];   /* by seq − 1 */
 	struct model_key keys[MODEL_KEYS];
 	uint32_t key_count;

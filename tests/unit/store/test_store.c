@@ -78,7 +78,7 @@ static void test_new_store_is_empty(void **state)
 	assert_int_equal(facts.last_task, 0);
 	assert_int_equal(facts.last_seq, 0);
 	assert_int_equal(facts.first_seq, 1);
-	assert_int_equal(facts.schema_version, 1);
+	assert_int_equal(facts.schema_version, 2);
 	assert_int_equal(stat(path, &status), 0);
 	assert_int_equal(status.st_mode & 07777, 0600);
 	assert_int_equal(store_state(store, NULL), 0);

@@ -25,7 +25,7 @@
 #include "fault_vfs.h"
 #include "store_model.h"
 
-enum { SEED = 77, STEPS = 60, FLIPS = 300 };
+enum { SEED = 78, STEPS = 60, FLIPS = 300 };
 
 static uint64_t count_flips(void)
 {
@@ -226,6 +226,7 @@ static void test_lost_and_stale_rows(void **state)
 		{ "DELETE FROM task_state WHERE id = (SELECT max(id) FROM task)", "rows are missing" },
 		{ "DELETE FROM batch WHERE id = (SELECT max(id) FROM batch)", "batch" },
 		{ "DELETE FROM answer WHERE key = (SELECT max(key) FROM answer)", "answers are there" },
+		{ "DELETE FROM pause WHERE batch = (SELECT max(batch) FROM pause)", "pauses are there" },
 		{ "DELETE FROM meta", "meta is empty" },
 		{ "UPDATE meta SET last_task = last_task - 1", "table meta, row 1" },
 		{ "PRAGMA user_version = 0", "version 0" },

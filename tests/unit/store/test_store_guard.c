@@ -222,9 +222,9 @@ static void test_newer_schema_is_left_alone(void **state)
 
 	(void)state;
 	store_close(open_good(0));
-	run_sql("PRAGMA user_version = 2; ALTER TABLE task ADD COLUMN mood TEXT");
+	run_sql("PRAGMA user_version = 3; ALTER TABLE task ADD COLUMN mood TEXT");
 	read_file(database, &before);
-	assert_refused(-EPROTO, 0, "newer drover", "version 2");
+	assert_refused(-EPROTO, 0, "newer drover", "version 3");
 	read_file(database, &after);
 	assert_int_equal(before.length, after.length);
 	assert_memory_equal(before.bytes, after.bytes, before.length);

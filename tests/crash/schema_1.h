@@ -1,0 +1,68 @@
+/*
+ * schema_1.h - a database of schema version 1 as that version of drover wrote it, as SQL: what a migration starts from. The
+ * text of the tables is part of it, since table meta has its checksum.
+ */
+#pragma once
+
+static const char schema_1[] =
+	"PRAGMA journal_mode = DELETE; PRAGMA application_id = 1685221238; PRAGMA user_version = 1;"
+	"CREATE TABLE meta ( id INTEGER PRIMARY KEY CHECK (id = 1), schema_version INTEGER NOT NULL, schema_crc INTEGER "
+	"NOT NULL, last_task INTEGER NOT NULL, last_batch INTEGER NOT NULL, last_seq INTEGER NOT NULL, first_seq INTEGER "
+	"NOT NULL, core_offset_ns INTEGER NOT NULL, core_last_ns INTEGER NOT NULL, core_last_ms INTEGER NOT NULL, "
+	"boot_id BLOB NOT NULL, batches INTEGER NOT NULL, tasks INTEGER NOT NULL, answers INTEGER NOT NULL, state_sum "
+	"INTEGER NOT NULL, row_crc INTEGER NOT NULL);"
+	"INSERT INTO meta VALUES(1,1,720910076,5,2,7,1,77,5000,1700000002000,X'30313233343536373839616263646500',2,5,1,16"
+	"085870998,1407179333);"
+	"CREATE TABLE batch ( id INTEGER PRIMARY KEY, name TEXT, spec TEXT, environment TEXT, created_ms INTEGER NOT "
+	"NULL, row_crc INTEGER NOT NULL);"
+	"INSERT INTO batch VALUES(1,'nightly','{\"cwd\":\"/\",\"umask\":18}',NULL,1700000000000,306199749);"
+	"INSERT INTO batch VALUES(2,NULL,'{\"cwd\":\"/tmp\",\"umask\":18,\"limit\":2}',NULL,1700000001000,223757940);"
+	"CREATE TABLE task ( id INTEGER PRIMARY KEY, batch INTEGER NOT NULL, name TEXT, timeout_ns INTEGER NOT NULL, "
+	"grace_ns INTEGER NOT NULL, backoff_ns INTEGER NOT NULL, retries_max INTEGER NOT NULL, flags INTEGER NOT NULL, "
+	"created_ms INTEGER NOT NULL, dependencies TEXT, spec TEXT, row_crc INTEGER NOT NULL);"
+	"INSERT INTO task VALUES(1,1,'first',0,10000000000,0,1,0,1700000000001,NULL,'{\"command\":[\"true\"]}',3382654179"
+	");"
+	"INSERT INTO task VALUES(2,1,NULL,5000000000,10000000000,0,1,0,1700000000002,NULL,'{\"command\":[\"true\"]}',1003"
+	"82509);"
+	"INSERT INTO task VALUES(3,1,NULL,0,10000000000,0,1,1,1700000000003,NULL,'{\"command\":[\"true\"]}',4226598591);"
+	"INSERT INTO task VALUES(4,2,NULL,0,10000000000,0,1,0,1700000000004,NULL,'{\"command\":[\"true\"]}',1628815085);"
+	"INSERT INTO task VALUES(5,2,NULL,0,10000000000,0,1,0,1700000000005,'1?','{\"command\":[\"true\"]}',3329204092);"
+	"CREATE TABLE task_state ( id INTEGER PRIMARY KEY, state TEXT NOT NULL CHECK (0 OR state = 'held' OR state = "
+	"'blocked' OR state = 'queued' OR state = 'preparing' OR state = 'running' OR state = 'suspended' OR state = "
+	"'stopping' OR state = 'collecting' OR state = 'succeeded' OR state = 'failed' OR state = 'cancelled' OR state = "
+	"'timed_out' OR state = 'lost' OR state = 'skipped'), priority TEXT NOT NULL, phase INTEGER NOT NULL, outcome "
+	"TEXT, attempt INTEGER NOT NULL, retries_used INTEGER NOT NULL, lost_used INTEGER NOT NULL, slot INTEGER NOT "
+	"NULL, waits_for INTEGER NOT NULL, cause TEXT NOT NULL, cause_value INTEGER NOT NULL, exit_code INTEGER NOT "
+	"NULL, exit_signal INTEGER NOT NULL, ready_ns INTEGER NOT NULL, due_ns INTEGER NOT NULL, started_ns INTEGER NOT "
+	"NULL, ran_ns INTEGER NOT NULL, ended_ns INTEGER NOT NULL, started_ms INTEGER NOT NULL, ended_ms INTEGER NOT "
+	"NULL, is_usage_known INTEGER NOT NULL, cpu_us INTEGER NOT NULL, memory_peak_bytes INTEGER NOT NULL, "
+	"output_bytes INTEGER NOT NULL, output_dropped_bytes INTEGER NOT NULL, strays INTEGER NOT NULL, nonce INTEGER "
+	"NOT NULL, detail TEXT, result TEXT, row_crc INTEGER NOT NULL);"
+	"INSERT INTO task_state VALUES(1,'succeeded','P1',0,'succeeded',1,0,0,4294967295,0,'exit',0,0,0,1001,-1,2000,0,30"
+	"00,1700000001000,1700000002000,1,5,0,0,0,0,-81985529216486896,NULL,NULL,3423108679);"
+	"INSERT INTO task_state VALUES(2,'suspended','P1',3,NULL,1,0,0,0,0,'none',0,-1,0,1002,-1,2000,1234567890,0,170000"
+	"0001000,0,0,0,0,0,0,0,7,NULL,NULL,4016688879);"
+	"INSERT INTO task_state VALUES(3,'queued','P1',0,NULL,0,0,0,4294967295,0,'none',0,-1,0,1003,-1,0,0,0,0,0,0,0,0,0,"
+	"0,0,0,NULL,NULL,4021725025);"
+	"INSERT INTO task_state VALUES(4,'queued','P1',0,NULL,0,0,0,4294967295,0,'none',0,-1,0,1004,-1,0,0,0,0,0,0,0,0,0,"
+	"0,0,0,NULL,NULL,2113897598);"
+	"INSERT INTO task_state VALUES(5,'queued','P1',0,NULL,0,0,0,4294967295,0,'none',0,-1,0,1005,-1,0,0,0,0,0,0,0,0,0,"
+	"0,0,0,NULL,NULL,2510450817);"
+	"CREATE TABLE event ( seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, task INTEGER NOT NULL, batch INTEGER NOT "
+	"NULL, kind TEXT NOT NULL, data TEXT, row_crc INTEGER NOT NULL);"
+	"INSERT INTO event VALUES(1,1700000000001,1,1,'task.queued','{\"attempt\":0}',238476465);"
+	"INSERT INTO event VALUES(2,1700000000002,2,1,'task.queued','{\"attempt\":0}',636814805);"
+	"INSERT INTO event VALUES(3,1700000000003,3,1,'task.queued','{\"attempt\":0}',3222298790);"
+	"INSERT INTO event VALUES(4,1700000000004,4,2,'task.queued','{\"attempt\":0}',1676036700);"
+	"INSERT INTO event VALUES(5,1700000000005,5,2,'task.queued','{\"attempt\":0}',2248355631);"
+	"INSERT INTO event VALUES(6,1700000002000,1,1,'task.succeeded','{\"attempt\":1,\"cause\":\"exit\",\"exit_code\":0"
+	"}',121646225);"
+	"INSERT INTO event VALUES(7,1700000002000,2,1,'task.suspended','{\"attempt\":1}',428182556);"
+	"CREATE TABLE answer ( key TEXT NOT NULL PRIMARY KEY, at_ms INTEGER NOT NULL, answer TEXT NOT NULL, row_crc "
+	"INTEGER NOT NULL) WITHOUT ROWID;"
+	"INSERT INTO answer VALUES('key-1',1700000000000,'{\"batch\":1}',646174953);";
+
+/* The row of task 1 before its last change: valid, but old. */
+static const char schema_1_old_row[] =
+	"REPLACE INTO task_state VALUES(1,'queued','P1',0,NULL,0,0,0,4294967295,0,'none',0,-1,0,1001,-1,0,0,0,0,0,0,0,0,0"
+	",0,0,0,NULL,NULL,987838574);";
