@@ -11,7 +11,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 # The flags of this make are not for the programs it starts.
 unexport MAKEFLAGS
 
-.PHONY: all check demo bench install uninstall clean tidy mutants fuzz help deps-build
+.PHONY: all check soak demo bench install uninstall clean tidy mutants fuzz help deps-build
 .NOTPARALLEL:
 
 all: $(RELEASE)/build.ninja
@@ -36,6 +36,11 @@ bench: deps-build
 	@tools/install-deps build bench
 	@$(MAKE) --no-print-directory all
 	@$(PYTHON) bench/p1 --build $(RELEASE)
+
+soak:
+	@tools/install-deps build check
+	@$(MAKE) --no-print-directory all
+	@DROVER_SOAK=1 DROVER_BUILD=$(RELEASE) $(PYTHON) -m pytest -q -s -p no:cacheprovider -m soak tests/e2e
 
 install: all
 	@meson configure $(RELEASE) --prefix=$(abspath $(PREFIX))
@@ -64,6 +69,7 @@ help:
 	@echo "make            builds drover in $(RELEASE) (installs missing Debian packages first)"
 	@echo "make demo       runs drover over its own repository: examples/maintenance.yaml"
 	@echo "make check      builds with sanitizers and runs every test; state of its own below $(BUILD)/"
+	@echo "make soak       the long forms of some tests: 100,000 tasks, with a release build"
 	@echo "make bench      measures drover against its peers: bench/RESULTS.md"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR= ; make uninstall takes it away again"
 	@echo "make tidy       checks layers, bans, headers; make mutants, make fuzz: the slower tests of the tests"

@@ -19,6 +19,7 @@ enum {
 	LIMIT_ENVIRONMENT = 4 << 20,     /* bytes of one batch's environment */
 	LIMIT_SPEC = 4 << 20,            /* bytes of one task's specification, arguments included */
 	LIMIT_DRAFT_TASKS = LIMIT_TASKS, /* tasks of a batch not yet committed */
+	LIMIT_QUEUE_BYTES = 1 << 30,     /* descriptions of all tasks, in open batches too: 1 KiB for each of LIMIT_TASKS */
 	LIMIT_PAGE = 1000,               /* tasks in one page of a listing */
 	LIMIT_BATCH_FILE = 16 << 20,     /* bytes of a batch file */
 	LIMIT_NAME = 64,

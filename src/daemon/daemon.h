@@ -14,6 +14,7 @@
 #include "daemon/attempts.h"
 #include "daemon/jobs.h"
 #include "daemon/keeper_link.h"
+#include "daemon/room.h"
 #include "daemon/roster.h"
 #include "daemon/server.h"
 #include "daemon/turn.h"
@@ -24,6 +25,7 @@ struct draft;
 struct daemon_settings {
 	uint32_t slots; /* at once, by default */
 	uint32_t slots_hard_max;
+	uint32_t queued_max; /* unfinished tasks */
 	uint32_t keep_tasks; /* finished ones */
 	uint64_t keep_ns;
 	uint64_t log_head_bytes;
@@ -60,6 +62,7 @@ struct daemon {
 	struct attempts attempts;
 	struct jobs jobs;
 	struct draft *drafts;
+	struct room room;
 	json_t *fresh_keys; /* idempotency keys put but not yet handed to the store, with their answers */
 	uint64_t last_draft;
 

@@ -52,7 +52,7 @@ static int read_seconds(const json_t *spec, const char *field, double fallback, 
 	return 0;
 }
 
-static int read_numbers(struct daemon *daemon, const json_t *spec, struct task *task, struct err *err)
+static int read_numbers(struct daemon *daemon, const json_t *spec, struct draft_task *task, struct err *err)
 {
 	json_int_t retries = json_integer_value(json_object_get(spec, "retries"));
 	int r;
@@ -85,12 +85,12 @@ static int read_words(const json_t *spec, struct draft_task *task, struct err *e
 	found = priority ? priority_find(priority) : PRIORITY_P1;
 	if (found < 0)
 		return err_say(err, -EINVAL, "'%s' is no priority: use P0, P1 or P2", priority);
-	task->task.priority = (uint8_t)found;
+	task->priority = (uint8_t)found;
 	if (worktree) {
 		found = worktree_wish_find(worktree);
 		if (found < 0)
 			return err_say(err, -EINVAL, "'%s' is no worktree strategy: use none, auto or checkout", worktree);
-		task->worktree = (enum worktree_wish)found;
+		task->worktree = (uint8_t)found;
 	}
 	return 0;
 }
@@ -156,7 +156,7 @@ static int check_spec(struct daemon *daemon, struct draft *draft, json_t *spec, 
 	if (r == 0)
 		r = check_settings(spec, err);
 	if (r == 0)
-		r = read_numbers(daemon, spec, &task->task, err);
+		r = read_numbers(daemon, spec, task, err);
 	if (r == 0)
 		r = read_words(spec, task, err);
 	if (r < 0)
@@ -168,7 +168,7 @@ static int check_spec(struct daemon *daemon, struct draft *draft, json_t *spec, 
 
 int draft_add(struct daemon *daemon, struct draft *draft, json_t *spec, struct err *err)
 {
-	struct draft_task task = { .worktree = draft->worktree };
+	struct draft_task task = { .worktree = (uint8_t)draft->worktree };
 	int r = check_spec(daemon, draft, spec, &task, err);
 
 	if (r < 0) {
@@ -176,7 +176,7 @@ int draft_add(struct daemon *daemon, struct draft *draft, json_t *spec, struct e
 		return r;
 	}
 	task.is_held = json_is_true(json_object_get(spec, "is_held"));
-	task.task.flags = read_flags(spec);
+	task.flags = read_flags(spec);
 	add_references(&task, json_object_get(spec, "after"), false);
 	add_references(&task, json_object_get(spec, "after_any"), true);
 	task.spec = json_dumps(spec, JSON_COMPACT);
@@ -187,5 +187,27 @@ int draft_add(struct daemon *daemon, struct draft *draft, json_t *spec, struct e
 	if (task.name)
 		json_object_set_new(draft->names, task.name, json_integer(draft->count));
 	draft->tasks[draft->count++] = task;
+	daemon->room.draft_tasks++;
+	draft_count_bytes(daemon, draft, strlen(task.spec));
 	return 0;
+}
+
+void draft_count_bytes(struct daemon *daemon, struct draft *draft, uint64_t bytes)
+{
+	draft->bytes += bytes;
+	daemon->room.draft_bytes += bytes;
+}
+
+void draft_truncate(struct daemon *daemon, struct draft *draft, uint32_t count)
+{
+	while (draft->count > count) {
+		struct draft_task *task = &draft->tasks[--draft->count];
+
+		if (task->name)
+			json_object_del(draft->names, task->name);
+		draft->bytes -= strlen(task->spec);
+		daemon->room.draft_bytes -= strlen(task->spec);
+		daemon->room.draft_tasks--;
+		draft_task_done(task);
+	}
 }

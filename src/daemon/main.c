@@ -193,6 +193,7 @@ static int load_settings(struct daemon_settings *ret, struct err *err)
 	*ret = (struct daemon_settings){
 		.slots_hard_max =
 			(uint32_t)(config.hard_max_concurrent.value ? config.hard_max_concurrent.value : LIMIT_SLOTS),
+		.queued_max = (uint32_t)config.max_queued.value,
 		.keep_tasks = (uint32_t)config.keep_tasks.value,
 		.keep_ns = config.keep_days.value * NS_PER_DAY,
 		.log_head_bytes = config.log_head_bytes.value,

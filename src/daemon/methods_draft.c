@@ -33,6 +33,8 @@ void draft_unlink(struct daemon *daemon, struct draft *draft)
 	while (*at != draft)
 		at = &(*at)->next;
 	*at = draft->next;
+	daemon->room.draft_tasks -= draft->count;
+	daemon->room.draft_bytes -= draft->bytes;
 }
 
 void drafts_drop(struct daemon *daemon, uint64_t client)
@@ -152,7 +154,7 @@ static void method_batch_environment(void *context, struct request *request, jso
 	size_t index;
 	json_t *setting;
 
-	if (!draft)
+	if (!draft || !room_is_left(daemon, request, draft, 0))
 		return;
 	json_array_foreach (json_object_get(params, "environment"), index, setting) {
 		const char *text = json_string_value(setting);
@@ -165,6 +167,7 @@ static void method_batch_environment(void *context, struct request *request, jso
 			return;
 		}
 		add_setting(draft, text, is_latin1);
+		draft_count_bytes(daemon, draft, strlen(text) + 1);
 	}
 	server_reply(request, json_object());
 }
@@ -184,31 +187,27 @@ enum api_error draft_error(int code)
 	}
 }
 
+/* All of the message's tasks, or none: a client that goes on after an error knows what is in its batch. */
 static void method_batch_add(void *context, struct request *request, json_t *params)
 {
 	struct daemon *daemon = context;
 	struct draft *draft = draft_find(daemon, request, params);
-	struct core_totals totals;
+	const json_t *tasks = json_object_get(params, "tasks");
+	uint32_t before = draft ? draft->count : 0;
 	struct err err = ERR_INIT;
 	size_t index;
 	json_t *spec;
 
-	if (!draft)
+	if (!draft || !room_is_left(daemon, request, draft, json_array_size(tasks)))
 		return;
-	core_count(daemon->core, &totals);
-	json_array_foreach (json_object_get(params, "tasks"), index, spec) {
-		int r;
+	json_array_foreach (tasks, index, spec) {
+		int r = draft_add(daemon, draft, spec, &err);
 
-		if (totals.tasks + draft->count >= LIMIT_DRAFT_TASKS) {
-			server_fail(request, API_ERROR_QUEUE_FULL, NULL, "wait until some have ended, or run 'drover clean'",
-			            "the queue is full: %u tasks are known, %d may be", totals.tasks, LIMIT_TASKS);
-			return;
-		}
-		r = draft_add(daemon, draft, spec, &err);
-		if (r < 0) {
-			server_fail(request, draft_error(r), NULL, NULL, "task %zu: %s", index + 1, err.text);
-			return;
-		}
+		if (r == 0)
+			continue;
+		draft_truncate(daemon, draft, before);
+		server_fail(request, draft_error(r), NULL, NULL, "task %zu: %s", index + 1, err.text);
+		return;
 	}
 	server_reply(request, json_pack("{s:I}", "count", (json_int_t)draft->count));
 }

@@ -65,7 +65,7 @@ static int resolve_references(struct daemon *daemon, struct submission *submissi
 		return err_say(err, -ENOSPC, "%u dependencies are too many: %u are known, %d may be", total, totals.edges,
 		               LIMIT_EDGES);
 	if (draft->count > LIMIT_TASKS - totals.tasks)
-		return err_say(err, -ENOSPC, "the queue is full: %u tasks are known, %d may be; wait, or run 'drover clean'",
+		return err_say(err, -ENOSPC, "queue full: %u tasks are known, %d may be; wait, or run 'drover clean'",
 		               totals.tasks, LIMIT_TASKS);
 	submission->from = xcalloc(total, sizeof(*submission->from));
 	submission->to = xcalloc(total, sizeof(*submission->to));
@@ -204,18 +204,44 @@ static uint64_t resolve_id(struct daemon *daemon, const struct submission *submi
 	return core_task_at(daemon->core, roster_resolve(&daemon->roster, text))->id;
 }
 
+/* The part of a task that is set at submission. */
+static struct task make_task(const struct daemon *daemon, const struct draft_task *draft, const struct roster_batch *batch,
+                             uint64_t id)
+{
+	struct task task = {
+		.id = id,
+		.batch = batch->id,
+		.timeout_ns = draft->timeout_ns,
+		.grace_ns = draft->grace_ns,
+		.backoff_ns = draft->backoff_ns,
+		.retries_max = draft->retries_max,
+		.flags = draft->flags,
+		.created_ms = daemon->now_ms,
+		.state = draft->is_held ? TASK_HELD : TASK_QUEUED,
+		.priority = draft->priority,
+	};
+
+	if (draft->is_held)
+		task.flags |= TASK_WAS_HELD;
+	if (draft->worktree != WORKTREE_NONE && batch->top)
+		task.flags |= TASK_WORKTREE;
+	return task;
+}
+
 static void put_task(struct daemon *daemon, struct submission *submission, struct roster_batch *batch, uint32_t i)
 {
 	struct draft_task *draft = &submission->draft->tasks[i];
 	CLEANUP_FREE struct core_dependency *dependencies = xcalloc(draft->reference_count, sizeof(*dependencies));
 	CLEANUP_FREE struct store_dependency *rows = xcalloc(draft->reference_count, sizeof(*rows));
+	struct task task = make_task(daemon, draft, batch, submission->first + i);
 	struct core_event event = {
 		.kind = CORE_ADD_TASK,
 		.wall_ms = daemon->now_ms,
-		.restore = &draft->task,
+		.restore = &task,
 		.dependencies = dependencies,
 		.dependency_count = draft->reference_count,
 	};
+	const struct roster_task *texts;
 	struct effects effects;
 	struct store_task row;
 	uint32_t index;
@@ -225,21 +251,13 @@ static void put_task(struct daemon *daemon, struct submission *submission, struc
 		dependencies[k].is_any = draft->references[k].is_any;
 		rows[k] = (struct store_dependency){ .task = dependencies[k].task, .is_any = dependencies[k].is_any };
 	}
-	draft->task.id = submission->first + i;
-	draft->task.batch = batch->id;
-	draft->task.created_ms = daemon->now_ms;
-	if (draft->is_held)
-		draft->task.flags |= TASK_WAS_HELD;
-	draft->task.state = draft->is_held ? TASK_HELD : TASK_QUEUED;
-	if (draft->worktree != WORKTREE_NONE && batch->top)
-		draft->task.flags |= TASK_WORKTREE;
 	if (core_step(daemon->core, &event, daemon->now_ns, &effects) < 0)
 		NEVER("room, ids and dependencies were checked");
-	index = core_index(daemon->core, draft->task.id);
-	roster_add(&daemon->roster, index, batch, draft->name, draft->spec);
+	index = core_index(daemon->core, task.id);
+	texts = roster_add(&daemon->roster, index, batch, TAKE_PTR(draft->name), TAKE_PTR(draft->spec));
 	row = (struct store_task){ .task = *core_task_at(daemon->core, index),
-		                   .name = draft->name,
-		                   .spec = draft->spec,
+		                   .name = texts->name,
+		                   .spec = texts->spec,
 		                   .dependencies = rows,
 		                   .dependency_count = draft->reference_count };
 	store_txn_add_task(turn_txn(daemon), &row);

@@ -68,7 +68,8 @@ static void on_task(void *context, const struct store_task *row)
 		                (unsigned long long)row->task.id, (unsigned long long)row->task.batch);
 		return;
 	}
-	texts = roster_add(&daemon->roster, core_index(daemon->core, row->task.id), batch, row->name, row->spec);
+	texts = roster_add(&daemon->roster, core_index(daemon->core, row->task.id), batch, xstrdup(row->name),
+	                   xstrdup(row->spec));
 	roster_set_detail(texts, row->detail);
 	texts->result = row->result ? json_loads(row->result, 0, NULL) : NULL;
 	texts->nonce = row->nonce;

@@ -73,8 +73,7 @@ static void link_by_id(struct roster *roster, uint32_t index)
 		roster->tasks[before].next = index;
 }
 
-struct roster_task *roster_add(struct roster *roster, uint32_t index, struct roster_batch *batch, const char *name,
-                               const char *spec)
+struct roster_task *roster_add(struct roster *roster, uint32_t index, struct roster_batch *batch, char *name, char *spec)
 {
 	struct roster_task *task = &roster->tasks[index];
 
@@ -83,10 +82,11 @@ struct roster_task *roster_add(struct roster *roster, uint32_t index, struct ros
 	*task = (struct roster_task){
 		.id = core_task_at(roster->core, index)->id,
 		.batch = batch,
-		.name = xstrdup(name),
-		.spec = xstrdup(spec),
+		.name = name,
+		.spec = spec,
 	};
 	batch->task_count++;
+	roster->text_bytes += strlen(spec);
 	link_by_id(roster, index);
 	return task;
 }
@@ -105,6 +105,7 @@ void roster_forget(struct roster *roster, uint32_t index)
 		roster->tasks[task->next].previous = task->previous;
 	ASSERT(task->batch->task_count > 0);
 	task->batch->task_count--;
+	roster->text_bytes -= strlen(task->spec);
 	free(task->name);
 	free(task->spec);
 	free(task->detail);

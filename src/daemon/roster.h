@@ -58,6 +58,7 @@ struct roster_task {
 struct roster {
 	const struct core *core;
 	struct roster_task *tasks; /* by core index; reserved, untouched before use */
+	uint64_t text_bytes;       /* of all specs */
 	uint32_t first;            /* lowest id */
 	uint32_t last;
 	struct roster_batch *first_batch;
@@ -77,9 +78,8 @@ void roster_done(struct roster *roster);
 /* The text part of a task the core knows; never NULL for one that was added. */
 struct roster_task *roster_task(const struct roster *roster, uint32_t index);
 
-/* Adds a task that the core has at `index`; ids may come in any order, ascending is fast. Texts are copied. */
-struct roster_task *roster_add(struct roster *roster, uint32_t index, struct roster_batch *batch, const char *name,
-                               const char *spec);
+/* Adds a task that the core has at `index`; ids may come in any order, ascending is fast. Takes the texts over. */
+struct roster_task *roster_add(struct roster *roster, uint32_t index, struct roster_batch *batch, char *name, char *spec);
 
 /* Frees the texts of a task; its index may come again. */
 void roster_forget(struct roster *roster, uint32_t index);

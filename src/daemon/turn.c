@@ -113,6 +113,8 @@ void turn_absorb(struct daemon *daemon, const struct effects *effects)
 		if (effect->kind == EFFECT_CHANGED) {
 			turn_mark_dirty(daemon, effect->index);
 			log_change(daemon, effect);
+			if (task_state_is_final((enum task_state)effect->to))
+				room_note_end(daemon);
 			continue;
 		}
 		if (effect->kind == EFFECT_START)

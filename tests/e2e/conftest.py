@@ -13,6 +13,7 @@ LIMIT_S = 60
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'limit(seconds): time limit of a test')
+    config.addinivalue_line('markers', 'soak: has a longer form, which DROVER_SOAK=1 asks for (make soak)')
     if not config.option.collectonly and not os.path.exists(os.path.join(harness.find_build(), 'src', 'drover')):
         pytest.exit(f'there is no drover in {harness.find_build()}/src: make check builds it', returncode=3)
     harness.become_subreaper()

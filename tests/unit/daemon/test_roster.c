@@ -64,7 +64,7 @@ static uint32_t add_task(struct fixture *fixture, struct roster_batch *batch, ui
 
 	assert_int_equal(core_step(fixture->core, &event, 1, &effects), 0);
 	index = core_index(fixture->core, id);
-	roster_add(&fixture->roster, index, batch, name, "{}");
+	roster_add(&fixture->roster, index, batch, xstrdup(name), xstrdup("{}"));
 	return index;
 }
 
