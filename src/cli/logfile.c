@@ -27,12 +27,15 @@ void logfile_close(struct logfile *file)
 	fd_close(&file->fd);
 }
 
-/* Skips a hole that begins at the place reached. Returns its length. */
+/* Skips a hole that begins at the place reached, be it up to the end: a full disk took nothing more. Returns its length. */
 static uint64_t skip_hole(struct logfile *file)
 {
 	off_t data = lseek(file->fd, file->position, SEEK_DATA);
+	struct stat status;
 	uint64_t length;
 
+	if (data < 0 && errno == ENXIO && fstat(file->fd, &status) == 0)
+		data = status.st_size;
 	if (data <= file->position)
 		return 0;
 	length = (uint64_t)(data - file->position);

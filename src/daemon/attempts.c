@@ -95,6 +95,17 @@ void attempts_done(struct daemon *daemon)
 	}
 }
 
+/* What the machine cannot do now it may do later: no room for the log, no descriptor, no process. */
+static bool is_machines_fault(const struct slot_record *record)
+{
+	static const int errors[] = { EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSPC, EDQUOT };
+	bool is_it = record->start_stage == STAGE_CLONE || record->start_stage == STAGE_CGROUP;
+
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++)
+		is_it = is_it || record->start_errno == errors[i];
+	return is_it;
+}
+
 bool attempts_read_end(const struct slot_record *record, struct core_event *ret_event)
 {
 	struct core_event event = { .kind = CORE_INPUT, .task = record->task, .attempt = record->attempt, .exit_code = -1 };
@@ -116,10 +127,7 @@ bool attempts_read_end(const struct slot_record *record, struct core_event *ret_
 		if (record->is_oom_killed && event.exit_signal == SIGKILL)
 			event.cause.kind = CAUSE_OUT_OF_MEMORY;
 	} else if (record->state == RECORD_FAILED) {
-		bool is_machine = record->start_stage == STAGE_CLONE || record->start_stage == STAGE_CGROUP ||
-		                  record->start_errno == EMFILE || record->start_errno == ENFILE;
-
-		event.input = is_machine ? INPUT_START_REFUSED : INPUT_START_FAILED;
+		event.input = is_machines_fault(record) ? INPUT_START_REFUSED : INPUT_START_FAILED;
 		event.cause = (struct cause){ .kind = CAUSE_START_FAILED, .value = (uint64_t)record->start_errno };
 		event.usage.is_known = false;
 	} else if (record->state == RECORD_UNKNOWN) {

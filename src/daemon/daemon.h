@@ -51,6 +51,7 @@ struct daemon {
 	uint64_t started_ns;
 	uv_timer_t timer;        /* core_deadline() */
 	uv_timer_t housekeeping; /* socket still there, things to forget */
+	uv_timer_t room;         /* while is_full: the commit is tried again */
 
 	struct core *core;
 	struct core_config core_config;
@@ -74,6 +75,8 @@ struct daemon {
 	char *git_version;   /* NULL until it is known, or when git cannot be used */
 	bool is_broken; /* the store cannot be written: nothing new is accepted or started */
 	struct err broken;
+	bool is_full; /* the commit in flight waits for room on the disk: nothing new is accepted or started until then */
+	struct err full;
 	struct request *stop_request; /* answered when drained */
 	bool is_draining;             /* stop when the last active task has ended */
 	bool is_stopping;             /* leave the loop */

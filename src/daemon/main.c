@@ -295,9 +295,8 @@ static int open_server(struct daemon *daemon, struct err *err)
 		return r;
 	FAILPOINT("socket_bound_not_told");
 	lines = xasprintf("pid %d\nsocket %s\nversion %s\n", (int)getpid(), daemon->socket_path, DROVER_VERSION);
-	if (ftruncate(daemon->lock_fd, 0) < 0 || pwrite(daemon->lock_fd, lines, strlen(lines), 0) != (ssize_t)strlen(lines))
-		return err_set(err, -errno, "write %s/" PATHS_DAEMON_LOCK, daemon->state_dir);
-	return 0;
+	r = lock_file_write(daemon->lock_fd, lines, strlen(lines));
+	return r < 0 ? err_set(err, r, "write %s/" PATHS_DAEMON_LOCK, daemon->state_dir) : 0;
 }
 
 static void watch_signals(struct daemon *daemon, uv_signal_t signals[2])
@@ -320,6 +319,8 @@ static void watch_store(struct daemon *daemon, uv_poll_t *poll)
 	uv_poll_start(poll, UV_READABLE, on_commit);
 	uv_timer_init(daemon->loop, &daemon->timer);
 	daemon->timer.data = daemon;
+	uv_timer_init(daemon->loop, &daemon->room);
+	daemon->room.data = daemon;
 	uv_timer_init(daemon->loop, &daemon->housekeeping);
 	daemon->housekeeping.data = daemon;
 	uv_timer_start(&daemon->housekeeping, on_housekeeping, HOUSEKEEPING_MS, 0);
@@ -367,12 +368,12 @@ static bool finish_commit(struct daemon *daemon)
 	uint64_t deadline_ns = clock_monotonic_ns() + LAST_COMMIT_MS * NS_PER_MS;
 	struct pollfd wait = { .fd = store_fd(daemon->store), .events = POLLIN };
 
-	while (store_is_busy(daemon->store) && clock_monotonic_ns() < deadline_ns) {
+	while (store_is_busy(daemon->store) && !daemon->is_full && clock_monotonic_ns() < deadline_ns) {
 		poll(&wait, 1, LAST_COMMIT_MS);
 		turn_on_commit(daemon);
 		store_finish_reads(daemon->store);
 	}
-	return !store_is_busy(daemon->store);
+	return !store_is_busy(daemon->store) || daemon->is_full; /* what finds no room is found again by recovery */
 }
 
 static void finish(struct daemon *daemon)

@@ -13,11 +13,15 @@ struct pending_reply {
 	json_t *result;
 };
 
-static void on_durable(struct daemon *daemon UNUSED, void *context, const struct err *failure)
+static void on_durable(struct daemon *daemon, void *context, const struct err *failure)
 {
 	struct pending_reply *reply = context;
 
-	if (failure) {
+	if (failure && daemon->is_full) {
+		json_decref(reply->result);
+		server_fail(reply->request, API_ERROR_STORE_FAILED, NULL, NULL,
+		            "this is done, but cannot be remembered before there is room: %s", failure->text);
+	} else if (failure) {
 		json_decref(reply->result);
 		server_fail(reply->request, API_ERROR_STORE_FAILED, NULL, NULL,
 		            "it is not known whether this was remembered: %s", failure->text);

@@ -271,6 +271,76 @@ static json_t *make_answer(const struct submission *submission, uint64_t batch, 
 	                 submission->warnings);
 }
 
+/* A submission that waits for its commit. */
+struct committing {
+	struct request *request;
+	json_t *answer;
+	char *key;
+	uint64_t first;
+	uint32_t count;
+};
+
+static void withdraw_task(struct daemon *daemon, uint64_t id)
+{
+	struct core_event event = { .kind = CORE_INPUT, .input = INPUT_CANCEL, .task = id, .exit_code = -1 };
+	const struct task *task = core_find(daemon->core, id);
+
+	if (!task)
+		return;
+	event.attempt = task->attempt;
+	daemon_feed(daemon, &event);
+	if (!task_state_is_active(task->state))
+		return;
+	event.input = task->phase == PHASE_WORKTREE ? INPUT_PREPARE_FAILED : INPUT_START_REFUSED;
+	event.cause.kind = CAUSE_CANCELLED;
+	daemon_feed(daemon, &event); /* what would have begun it is among the effects that were not performed */
+}
+
+/*
+ * The disk had no room for it, and the client is told that it is refused: so nothing of it may ever run or be listed, though
+ * the commit that adds it is tried again. What takes it away goes into the next one.
+ */
+static void withdraw(struct daemon *daemon, const struct committing *it)
+{
+	uint32_t left = it->count;
+	uint32_t before;
+
+	for (uint32_t i = 0; i < it->count; i++)
+		withdraw_task(daemon, it->first + i);
+	do { /* those on which others of it depend go after them */
+		before = left;
+		left = 0;
+		for (uint32_t i = 0; i < it->count; i++) {
+			uint32_t index = core_index(daemon->core, it->first + i);
+
+			left += index != TASK_NONE && retention_forget(daemon, index) < 0;
+		}
+	} while (left > 0 && left < before);
+	if (left > 0)
+		log_warning("%u tasks of a refused submission stay as cancelled: others wait for them", left);
+	if (it->key)
+		store_forget_key(daemon->store, turn_txn(daemon), it->key);
+	if (it->key)
+		json_object_del(daemon->fresh_keys, it->key);
+}
+
+static void on_committed(struct daemon *daemon, void *context, const struct err *failure)
+{
+	struct committing *it = context;
+
+	if (!failure) {
+		server_reply(it->request, it->answer);
+	} else {
+		json_decref(it->answer);
+		if (daemon->is_full)
+			withdraw(daemon, it);
+		server_fail(it->request, API_ERROR_STORE_FAILED, NULL, NULL, "%s%s",
+		            daemon->is_full ? "" : "it is not known whether this was remembered: ", failure->text);
+	}
+	free(it->key);
+	free(it);
+}
+
 /* From here on nothing can fail but the disk. */
 static void put_all(struct daemon *daemon, struct submission *submission)
 {
@@ -279,6 +349,7 @@ static void put_all(struct daemon *daemon, struct submission *submission)
 	CLEANUP_FREE char *kept = NULL;
 	uint64_t seq = daemon->last_seq;
 	struct roster_batch *batch = put_batch(daemon, submission);
+	struct committing *committing = xcalloc(1, sizeof(*committing));
 	json_t *answer;
 
 	submission->first = daemon->last_task + 1;
@@ -293,7 +364,12 @@ static void put_all(struct daemon *daemon, struct submission *submission)
 		json_object_set(daemon->fresh_keys, submission->key, answer);
 		store_txn_drop_keys(turn_txn(daemon), daemon->now_ms - (int64_t)(LIMIT_KEEP_KEYS_NS / NS_PER_MS));
 	}
-	methods_reply_durable(daemon, submission->request, answer);
+	*committing = (struct committing){ .request = submission->request,
+		                           .answer = answer,
+		                           .key = xstrdup(submission->key),
+		                           .first = submission->first,
+		                           .count = draft->count };
+	turn_after_commit(daemon, on_committed, committing);
 	submission_free(daemon, submission);
 }
 
@@ -367,6 +443,8 @@ static void commit(struct daemon *daemon, struct submission *submission)
 	r = check_submission(daemon, submission, &err);
 	if (r < 0)
 		give_up(daemon, submission, draft_error(r), &err);
+	else if (daemon->is_full)
+		give_up(daemon, submission, API_ERROR_STORE_FAILED, &daemon->full);
 	else if (store_check_space(daemon->store, count_bytes(submission->draft), &err) < 0)
 		give_up(daemon, submission, API_ERROR_STORE_FAILED, &err);
 	else

@@ -398,6 +398,8 @@ static json_t *present_problems(const struct daemon *daemon)
 
 	if (daemon->is_broken)
 		json_array_append_new(list, string(daemon->broken.text));
+	else if (daemon->is_full)
+		json_array_append_new(list, string(daemon->full.text));
 	else if (store_check_space(daemon->store, 0, &err) < 0)
 		json_array_append_new(list, string(err.text));
 	if (daemon->keeper.socket < 0)

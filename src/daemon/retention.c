@@ -31,20 +31,22 @@ static void drop_environment(void *context, const char *name)
 	unlink_quietly(context, name);
 }
 
+/* On a full disk at once: nothing else would make the room that is waited for. */
 static void remove_files(struct daemon *daemon, void *context, const struct err *failure)
 {
 	struct doomed *doomed = context;
+	bool is_kept = failure && !daemon->is_full;
 	char name[64];
 	char error_name[80];
 
-	for (uint32_t attempt = 1; !failure && attempt <= doomed->attempts; attempt++) {
+	for (uint32_t attempt = 1; !is_kept && attempt <= doomed->attempts; attempt++) {
 		attempts_log_name(doomed->task, attempt, name);
 		unlink_quietly(daemon, name);
 		snprintf(error_name, sizeof(error_name), "%s.err", name);
 		unlink_quietly(daemon, error_name);
 	}
 	snprintf(name, sizeof(name), "after/%llu.json", (unsigned long long)doomed->task);
-	if (!failure)
+	if (!is_kept)
 		unlink_quietly(daemon, name);
 	free(doomed);
 }

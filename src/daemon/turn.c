@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "daemon/broken.h"
 #include "daemon/daemon.h"
+#include "daemon/full.h"
 #include "daemon/present.h"
 #include "platform/random.h"
 
@@ -217,6 +218,11 @@ void turn_on_commit(struct daemon *daemon)
 
 	if (r == -EAGAIN)
 		return; /* only reads have ended */
+	if (r < 0 && store_is_busy(daemon->store)) {
+		full_enter(daemon, &err);
+		return;
+	}
+	full_leave(daemon);
 	if (r == 0) {
 		perform_durable(daemon);
 		return;
@@ -251,6 +257,8 @@ void turn_end(struct daemon *daemon)
 		broken_perform(daemon, &turn->in_flight);
 		return;
 	}
+	if (daemon->is_full)
+		full_relieve(daemon, &turn->next);
 	if (store_is_busy(daemon->store) ||
 	    (!turn->next.txn && turn->next.dirty_count == 0 && turn->next.effect_count == 0 && turn->next.waiter_count == 0))
 		return;

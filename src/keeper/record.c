@@ -47,7 +47,7 @@ static int write_at(int fd, const void *bytes, size_t length, off_t offset)
 	while (written < 0 && errno == EINTR);
 	if (written < 0)
 		return -errno;
-	return (size_t)written == length ? 0 : -EIO;
+	return (size_t)written == length ? 0 : -ENOSPC;
 }
 
 static int read_at(int fd, void *bytes, size_t length, off_t offset)
@@ -114,7 +114,12 @@ static int make_file(int state_fd, const char *name, uint32_t slots, struct err 
 	if (r == 0 && renameat2(state_fd, new_name, state_fd, name, RENAME_NOREPLACE) < 0 && errno != EEXIST)
 		r = -errno;
 	unlinkat(state_fd, new_name, 0); /* still there after an error, or when another was faster */
-	return r < 0 ? err_set(err, r, "make the slot file '%s' (%u KiB)", name, (unsigned)(place_of(slots) >> 10)) : 0;
+	if (r == -ENOSPC || r == -EDQUOT)
+		return err_say(err, r,
+		               "disk full: the slot file '%s' needs %u KiB: make room on the file system of the state "
+		               "directory",
+		               name, (unsigned)(place_of(slots) >> 10));
+	return r < 0 ? err_set(err, r, "make the slot file '%s'", name) : 0;
 }
 
 static int check_file(int fd, const char *name, uint32_t slots, struct err *err)

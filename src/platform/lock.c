@@ -51,9 +51,28 @@ static int write_holder(int fd)
 	char text[32];
 	int length = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 
-	if (ftruncate(fd, 0) < 0)
+	return lock_file_write(fd, text, (size_t)length);
+}
+
+int lock_file_write(int fd, const char *text, size_t length)
+{
+	char blank[512];
+	struct stat status;
+	off_t end = (off_t)length;
+
+	if (fstat(fd, &status) < 0)
 		return -errno;
-	return fd_write_all(fd, text, (size_t)length);
+	memset(blank, '\n', sizeof(blank));
+	while (end < status.st_size) { /* first: what is left of an older text is not to be read as part of this one */
+		ssize_t written = pwrite(fd, blank, MIN(sizeof(blank), (size_t)(status.st_size - end)), end);
+
+		if (written <= 0)
+			return -ENOSPC;
+		end += written;
+	}
+	if (pwrite(fd, text, length, 0) != (ssize_t)length)
+		return -ENOSPC;
+	return ftruncate(fd, (off_t)length) < 0 ? -errno : 0;
 }
 
 int lock_file_take(int dir_fd, const char *name, int *ret_fd, struct err *err)

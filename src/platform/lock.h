@@ -20,6 +20,12 @@ void lock_release(int fd, uint64_t offset, uint64_t length);
 bool lock_is_held(int fd, uint64_t offset, uint64_t length);
 
 /*
+ * Replaces the words in a lock file. Within what it had before no room on the disk is needed, which truncating first would
+ * give away. 0 or -errno.
+ */
+int lock_file_write(int fd, const char *text, size_t length);
+
+/*
  * Opens (makes, 0600) the lock file `name` in the directory, takes the lock on all of it and writes our pid into it, for
  * messages only. *ret_fd holds the lock. -EAGAIN when another process has it, with a sentence that names it; or -errno.
  */

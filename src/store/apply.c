@@ -213,6 +213,7 @@ static int write_meta(struct database *database, struct err *err)
 
 int apply_txn(struct database *database, const struct store_txn *txn, struct err *err)
 {
+	struct row_meta before = database->meta;
 	int code = database_step(database, STATEMENT_BEGIN);
 	int result = code == 0 ? 0 : database_fail(database, code, err, "begin a transaction on");
 
@@ -231,5 +232,7 @@ int apply_txn(struct database *database, const struct store_txn *txn, struct err
 	/* In a write-ahead log nothing is written to undo: the pages are left behind the last commit, unread. */
 	if (result < 0 && !sqlite3_get_autocommit(database->handle))
 		(void)database_step(database, STATEMENT_ROLLBACK);
+	if (result < 0)
+		database->meta = before;
 	return result;
 }

@@ -12,9 +12,16 @@ enum {
 	LOG_SIZE_LIMIT = 16 << 20, /* bytes to which the log shrinks again after a large transaction */
 };
 
-/* Errno for a result code of SQLite; `system_errno` is what the system call said, 0 = none. */
+/*
+ * Errno for a result code of SQLite; `system_errno` is what the system call said, 0 = none. -ENOSPC and -EDQUOT are
+ * promises: a write found no room, so nothing happened and it may be tried again. After a failed sync nobody knows that.
+ */
 static int errno_of(int code, int system_errno)
 {
+	if (code == SQLITE_IOERR_WRITE && system_errno == EDQUOT)
+		return -EDQUOT;
+	if (system_errno == ENOSPC || system_errno == EDQUOT)
+		system_errno = EIO;
 	switch (code & 0xff) {
 	case SQLITE_FULL:
 		return -ENOSPC;
@@ -37,13 +44,28 @@ static int errno_of(int code, int system_errno)
 	}
 }
 
+/* The result of a failed step has lost it; the log's file remembers it. 0 = none. */
+static int find_write_errno(const struct database *database)
+{
+	sqlite3_file *file = NULL;
+	int system_errno = 0;
+
+	if (sqlite3_file_control(database->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file) == SQLITE_OK && file &&
+	    file->pMethods)
+		file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &system_errno);
+	return system_errno;
+}
+
 int database_fail(const struct database *database, int code, struct err *err, const char *format, ...)
 {
 	int system_errno = database->handle ? sqlite3_system_errno(database->handle) : 0;
-	int result = errno_of(code, system_errno);
+	int result;
 	char what[ERR_TEXT_MAX / 2];
 	va_list args;
 
+	if (code == SQLITE_IOERR_WRITE)
+		system_errno = find_write_errno(database);
+	result = errno_of(code, system_errno);
 	va_start(args, format);
 	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
@@ -241,6 +263,8 @@ int database_checkpoint(struct database *database, struct err *err)
 		return 0;
 	database->wal_pages = 0;
 	code = sqlite3_wal_checkpoint_v2(database->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+	if ((code & 0xff) == SQLITE_FULL)
+		return 0; /* the log has all of it still, and grows until there is room */
 	return code == SQLITE_OK ? 0 : database_fail(database, code, err, "move the write-ahead log into");
 }
 

@@ -131,6 +131,22 @@ int guard_find_holder(int state_fd)
 	return lock.l_pid > 0 ? lock.l_pid : 0;
 }
 
+int guard_say_full(int state_fd, const char *state_dir, uint64_t bytes, struct err *err)
+{
+	char free_text[UNITS_TEXT_MAX], need_text[UNITS_TEXT_MAX];
+	struct statvfs status;
+
+	if (fstatvfs(state_fd, &status) < 0)
+		return err_set(err, -errno, "cannot learn the free space of %s", state_dir);
+	if (status.f_files > 0 && status.f_favail == 0)
+		return err_say(err, -ENOSPC, "disk full: the file system of %s has no inodes free, this needs %d: remove "
+		               "files there; drover goes on by itself then", state_dir, INODES_RESERVE);
+	return err_say(err, -ENOSPC, "disk full: %s has %s free (a quota may allow less), this needs about %s: make room "
+	               "there; drover goes on by itself then", state_dir,
+	               units_format_size((uint64_t)status.f_bavail * status.f_frsize, free_text),
+	               units_format_size(bytes * SPACE_FACTOR + SPACE_RESERVE, need_text));
+}
+
 int guard_check_space(int state_fd, const char *state_dir, uint64_t bytes, struct err *err)
 {
 	char free_text[UNITS_TEXT_MAX], need_text[UNITS_TEXT_MAX];

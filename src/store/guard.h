@@ -25,6 +25,9 @@ int guard_find_path(int state_fd, const char *state_dir, char *path, struct err 
 /* Pid of a process that has a lock on the database, 0 when it cannot be learnt. Only while it is not open here. */
 int guard_find_holder(int state_fd);
 
+/* Fills *err for a write of `bytes` that found no room: what is short, space or inodes, and what is needed. -errno. */
+int guard_say_full(int state_fd, const char *state_dir, uint64_t bytes, struct err *err);
+
 /*
  * -ENOSPC with a sentence unless the file system has room for `bytes` (and what goes with them) and a few inodes, with
  * enough left over for the ends of running tasks. 0 or -errno.

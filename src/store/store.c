@@ -2,7 +2,8 @@
  * store.c - the interface, the thread, and what is handed from one to the other.
  *
  * Who owns what: `database` belongs to the thread, except before the first commit and read (open, load) and after the thread
- * has ended (close). `keys`, `is_busy` and `last_seq` belong to the caller. Everything in `shared` is under the mutex.
+ * has ended (close). `keys`, `is_busy`, `parked` and `last_seq` belong to the caller. Everything in `shared` is under the
+ * mutex.
  * The eventfd is readable exactly while something waits to be fetched.
  */
 #include "store/store.h"
@@ -65,6 +66,7 @@ struct store {
 
 	struct keys keys;
 	uint64_t last_seq; /* of what was handed over */
+	struct store_txn *parked; /* in flight, and waiting for room on the disk */
 	bool is_busy;
 	bool is_loaded;
 };
@@ -114,6 +116,12 @@ static void close_for_writing(struct store *store, int result, const struct err 
 	pthread_mutex_unlock(&store->mutex);
 }
 
+/* What found no room was rolled back, and may be tried again. */
+static bool is_full(int result)
+{
+	return result == -ENOSPC || result == -EDQUOT;
+}
+
 /* The commit, all of it. 0 when it is durable. */
 static int perform_txn(struct store *store, const struct store_txn *txn, struct err *err)
 {
@@ -125,7 +133,9 @@ static int perform_txn(struct store *store, const struct store_txn *txn, struct 
 		result = blob_make_all(store->state_fd, store->state_dir, txn, err);
 	if (result == 0)
 		result = apply_txn(&store->database, txn, err);
-	if (result < 0)
+	if (is_full(result))
+		guard_say_full(store->state_fd, store->state_dir, txn->operations.length + txn->blobs.length, err);
+	else if (result < 0)
 		close_for_writing(store, result, err);
 	else if (txn->blobs.length > 0)
 		blob_drop_all(store->state_fd, txn);
@@ -351,6 +361,7 @@ void store_close(struct store *store)
 		finish_read(read);
 	}
 	store_txn_free(store->shared.failed);
+	store_txn_free(store->parked);
 	free_store(store, store->shared.state == 0);
 }
 
@@ -387,6 +398,15 @@ int store_load(struct store *store, const struct store_loader *loader, struct st
 	return 0;
 }
 
+static void hand_over(struct store *store, struct store_txn *txn)
+{
+	pthread_mutex_lock(&store->mutex);
+	ASSERT(!store->shared.txn && !store->shared.is_ended);
+	store->shared.txn = txn;
+	pthread_cond_signal(&store->has_work);
+	pthread_mutex_unlock(&store->mutex);
+}
+
 void store_commit(struct store *store, struct store_txn *txn)
 {
 	ASSERT(store->is_loaded && !store->is_busy);
@@ -396,11 +416,19 @@ void store_commit(struct store *store, struct store_txn *txn)
 	}
 	txn_publish_keys(txn, &store->keys);
 	store->is_busy = true;
-	pthread_mutex_lock(&store->mutex);
-	ASSERT(!store->shared.txn && !store->shared.is_ended);
-	store->shared.txn = txn;
-	pthread_cond_signal(&store->has_work);
-	pthread_mutex_unlock(&store->mutex);
+	hand_over(store, txn);
+}
+
+void store_retry(struct store *store)
+{
+	ASSERT(store->is_busy && store->parked);
+	hand_over(store, TAKE_PTR(store->parked));
+}
+
+void store_forget_key(struct store *store, struct store_txn *txn, const char *key)
+{
+	keys_remove(&store->keys, key);
+	txn_drop_key(txn, key);
 }
 
 bool store_is_busy(const struct store *store)
@@ -426,10 +454,12 @@ int store_finish(struct store *store, struct err *err)
 			*err = store->shared.result_err;
 		failed = TAKE_PTR(store->shared.failed);
 		store->shared.is_ended = false;
-		store->is_busy = false;
+		store->is_busy = is_full(result);
 		set_readable(store);
 	}
 	pthread_mutex_unlock(&store->mutex);
+	if (is_full(result))
+		store->parked = TAKE_PTR(failed);
 	if (failed)
 		txn_retract_keys(failed, &store->keys);
 	store_txn_free(failed);

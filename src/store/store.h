@@ -8,7 +8,8 @@
  * state column orders its effect again at recovery (core_resume), a second list would say the same twice.
  *
  * Errors: the first failed write closes the store for writing for good (no fsync is tried again; what the kernel dropped is
- * gone). store_state() says so; the daemon then refuses new work and keeps supervising what runs.
+ * gone). store_state() says so; the daemon then refuses new work and keeps supervising what runs. One error is not of that
+ * kind: a write that finds the disk full changes nothing, and the same commit can be tried again when there is room.
  *
  * Behind this interface lies SQLite; a second backend on libpq comes to stand beside it in store/, so nothing here names
  * one.
@@ -176,9 +177,16 @@ int store_fd(const struct store *store);
 
 /*
  * Takes the result of the ended commit: 0 durable; -errno with *err filled: not durable as far as is known, and the store
- * is closed for writing; an unfinished one is -EAGAIN.
+ * is closed for writing; an unfinished one is -EAGAIN. -ENOSPC and -EDQUOT, with the sentence of store_check_space(): the
+ * disk is full, nothing of it was written, and it stays in flight until store_retry() makes it go through.
  */
 int store_finish(struct store *store, struct err *err);
+
+/* Tries the commit again that found the disk full; ends as after store_commit(). */
+void store_retry(struct store *store);
+
+/* Forgets the answer to a key at once; the row goes with `txn`, before all else that is in it. */
+void store_forget_key(struct store *store, struct store_txn *txn, const char *key);
 
 /* 0, or the error that closed the store for writing, with its sentence in *err. */
 int store_state(const struct store *store, struct err *err);
@@ -206,7 +214,7 @@ void store_finish_reads(struct store *store);
 /*
  * -ENOSPC with a sentence ("disk full: …") unless the state directory's file system has room for `bytes` more of specs and
  * blobs and inodes for them, with enough left over for the ends of running tasks. Asked before a submission is taken, since
- * a commit that finds the disk full closes the store. 0 or -errno.
+ * a commit that finds the disk full has to wait for room. 0 or -errno.
  */
 int store_check_space(const struct store *store, uint64_t bytes, struct err *err);
 

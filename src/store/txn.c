@@ -181,11 +181,14 @@ void store_txn_put_clock(struct store_txn *txn, const struct store_facts *facts)
 	add_operation(&txn->operations, OPERATION_SET_CLOCK, 0, facts, sizeof(*facts));
 }
 
+void txn_drop_key(struct store_txn *txn, const char *key)
+{
+	add_operation(&txn->drops, OPERATION_DROP_ANSWER, 0, key, strlen(key) + 1);
+}
+
 static void add_drop(void *context, const char *key)
 {
-	struct store_txn *txn = context;
-
-	add_operation(&txn->drops, OPERATION_DROP_ANSWER, 0, key, strlen(key) + 1);
+	txn_drop_key(context, key);
 }
 
 /* Steps through txn->answers; false at the end. *ret_mark is the first byte of the answer. */

@@ -1,5 +1,6 @@
 #include "crash_script.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -32,7 +33,12 @@ struct script_result script_run(const char *directory, uint32_t steps,
 		if (on_acknowledged)
 			on_acknowledged(context, model->facts.last_seq);
 	}
-	if (result.attempted_seq > result.acknowledged_seq) {
+	if (result.error == -ENOSPC && result.attempted_seq > result.acknowledged_seq) {
+		/* It waits for room, is not there yet, and not given up. */
+		ASSERT(store_is_busy(store));
+		store_retry(store);
+		ASSERT(model_finish(store, NULL) == -ENOSPC);
+	} else if (result.attempted_seq > result.acknowledged_seq) {
 		struct store_txn *txn = store_txn_new();
 
 		/* Closed for writing means closed: nothing else gets in. */

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "crash_script.h"
 #include "fault_vfs.h"
@@ -38,7 +39,9 @@ static void try_fault(enum fault_action action, uint64_t at, struct outcome *out
 	fault_vfs_arm(&fault, action, at);
 	result = script_run(directory, STEPS, NULL, NULL);
 	fault_vfs_arm(&fault, FAULT_NONE, 0);
-	if (result.attempted_seq > result.acknowledged_seq && (result.error >= 0 || result.state != result.error))
+	/* A full disk closes nothing: the commit waits. */
+	if (result.attempted_seq > result.acknowledged_seq &&
+	    (result.error >= 0 || result.state != (result.error == -ENOSPC ? 0 : result.error)))
 		fail_msg("call %llu: commit failed with %d, but the state is %d", (unsigned long long)at, result.error,
 		         result.state);
 	if (action == FAULT_FULL_EVER && result.error < 0)
@@ -84,6 +87,61 @@ static void test_every_call_fails(void **state)
 		              outcome.closed, outcome.committed, outcome.later);
 		assert_true(outcome.refused > 0 && outcome.closed > 0);
 	}
+}
+
+/*
+ * A disk that gets full at some write and has room again later: each commit that found none goes through when it is tried
+ * again, as if nothing had been.
+ */
+static unsigned try_full_then_room(uint64_t at)
+{
+	static const struct store_loader no_loader;
+	char *directory = model_make_directory();
+	struct model *model = model_new(SCRIPT_SEED);
+	struct store *store = NULL;
+	struct store_facts facts;
+	struct err err = ERR_INIT;
+	unsigned waited = 0;
+	char why[512];
+
+	assert_int_equal(model_open(directory, 0, &store, NULL), 0);
+	assert_int_equal(store_load(store, &no_loader, &facts, NULL), 0);
+	fault_vfs_arm(&fault, FAULT_FULL_EVER, at);
+	for (int i = 0; i < STEPS; i++) {
+		struct store_txn *txn = store_txn_new();
+		int result;
+
+		model_step(model, txn);
+		result = model_commit(store, txn, &err);
+		if (result < 0) {
+			assert_int_equal(result, -ENOSPC);
+			assert_non_null(strstr(err.text, "disk full"));
+			assert_int_equal(store_state(store, NULL), 0);
+			fault_vfs_arm(&fault, FAULT_NONE, 0);
+			store_retry(store);
+			result = model_finish(store, &err);
+			waited++;
+		}
+		assert_int_equal(result, 0);
+	}
+	fault_vfs_arm(&fault, FAULT_NONE, 0);
+	store_close(store);
+	if (script_judge(directory, model->facts.last_seq, model->facts.last_seq, why) < 0)
+		fail_msg("full at call %llu: %s", (unsigned long long)at, why);
+	free(model);
+	model_remove_directory(directory);
+	return waited;
+}
+
+static void test_full_then_room(void **state)
+{
+	uint64_t calls = count_calls();
+	unsigned waited = 0;
+
+	(void)state;
+	for (uint64_t at = 1; at <= calls; at += 2)
+		waited += try_full_then_room(at);
+	assert_true(waited > 10);
 }
 
 /* What a failed store still does: its events can be read. */
@@ -179,6 +237,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_call_fails),
+		cmocka_unit_test(test_full_then_room),
 		cmocka_unit_test(test_reads_go_on_after_a_failure),
 		cmocka_unit_test(test_checkpoint_fails),
 	};

@@ -533,6 +533,11 @@ int model_load(const struct model *model, struct store *store, bool *ret_is_equa
 int model_commit(struct store *store, struct store_txn *txn, struct err *err)
 {
 	store_commit(store, txn);
+	return model_finish(store, err);
+}
+
+int model_finish(struct store *store, struct err *err)
+{
 	wait_for(store);
 	return store_finish(store, err);
 }

@@ -80,6 +80,9 @@ int model_load(const struct model *model, struct store *store, bool *ret_is_equa
 /* Commits and waits (30 s at most, then it aborts). Returns what store_finish() did. */
 int model_commit(struct store *store, struct store_txn *txn, struct err *err);
 
+/* The same for a commit that was handed over before, by store_retry(). */
+int model_finish(struct store *store, struct err *err);
+
 /* The text of a number: its length varies, some are longer than a page. Lives in one of four buffers, used in turn. */
 const char *model_text(uint32_t number);
 

@@ -1,0 +1,230 @@
+"""Nothing is left: disk, inodes, descriptors, processes, memory. What runs goes on, nothing is lost, nothing runs twice,
+what is refused says why, `status` answers, and when there is room again drover goes on by itself."""
+import contextlib
+import os
+import re
+import subprocess
+import time
+
+import pytest
+
+import harness
+
+STATUS_LIMIT_S = 1.0
+
+
+def check_status(drover):
+    """`status` answers at once, whatever is short. Measured at the socket: the client's start is not what is promised."""
+    path = drover.daemon_status()['socket']
+    link = harness.Raw(drover.outside(path) if hasattr(drover, 'outside') else path)
+    begin = time.monotonic()
+    status = link.call('status')
+    took = time.monotonic() - begin
+    link.close()
+    assert took < STATUS_LIMIT_S, f'status took {took:.2f} s'
+    return status
+
+
+def still_works(drover):
+    assert drover.good('run', '--', 'echo', 'still here') == 'still here\n'
+
+
+# -- disk and inodes ---------------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def mounted(drover, options, below=''):
+    """A small file system in the drover's state directory, or below it, in a mount namespace of its own."""
+    if not harness.can_mount():
+        pytest.skip('no permission for a mount namespace with a small file system in it')
+    place = os.path.join(drover.state, below)
+    script = f"mkdir -p '{place}' && mount -t tmpfs -o {options},mode=700 small '{place}' && echo ready && exec cat"
+    holder = subprocess.Popen(['unshare', '-m', '--propagation', 'private', 'sh', '-c', script], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b'ready\n'
+    drover.before = ['nsenter', '-m', '-t', str(holder.pid), '--wd=' + drover.work, '--']
+    drover.inside = f'/proc/{holder.pid}/root{place}'
+    drover.outside = lambda path: f'/proc/{holder.pid}/root{path}'
+    try:
+        yield drover
+    finally:
+        with contextlib.suppress(Exception):
+            drover.run('daemon', 'stop', '--stop-tasks')
+            harness.wait_until(lambda: drover.processes() == [], 20, 'all of it has ended')
+        drover.before = []
+        holder.communicate()
+
+
+def fill(drover):
+    """Takes all the room; returns what to call in order to give it back."""
+    path = os.path.join(drover.inside, 'filler')
+    with open(path, 'wb', buffering=0) as file:
+        for size in (1 << 16, 1 << 12):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b'x' * size)
+    return lambda: os.unlink(path)
+
+
+def fill_inodes(drover):
+    folder = os.path.join(drover.inside, 'fillers')
+    os.mkdir(folder)
+    names = []
+    with contextlib.suppress(OSError):
+        while True:
+            names.append(os.path.join(folder, str(len(names))))
+            os.close(os.open(names[-1], os.O_WRONLY | os.O_CREAT))
+    return lambda: [os.unlink(name) for name in names if os.path.exists(name)]
+
+
+def wait_full(drover):
+    """The daemon has found out."""
+    def look():
+        return [text for text in check_status(drover)['problems'] if 'goes on by itself' in text]
+    return harness.wait_until(look, 20, 'a commit found the disk full')
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize('options, take, word', [('size=12m', fill, 'free'),
+                                                 ('size=40m,nr_inodes=90', fill_inodes, 'inodes')])
+@pytest.mark.parametrize('is_killed', [False, True])
+def test_full_state_directory(make_drover, options, take, word, is_killed):
+    """Full while tasks run: ends are kept, also over a kill -9, and it goes on by itself."""
+    drover = make_drover()
+    with mounted(drover, options):
+        gate, ran = drover.gate(), os.path.join(drover.folder, 'ran')
+        ends = [drover.shell(f'echo {code} >> {ran}; {gate.wait}; exit {code}', '-j', 3) for code in (5, 0, 7)]
+        later = drover.shell(f'echo later >> {ran}')
+        for task in ends:
+            drover.wait_state(task, 'running')
+        pid, before = drover.daemon_pid(), [task['id'] for task in drover.tasks()]
+        make_room = take(drover)
+        error = drover.bad(1, 'add', '--', 'sh', '-c', f'echo refused >> {ran}',
+                           says=('disk full', drover.state, 'this needs'))
+        assert word in error
+        assert check_status(drover)['running'] == 3
+        gate.open()
+        harness.wait_until(lambda: check_status(drover)['running'] <= 1, 20, 'the daemon knows of the ends')
+        if take is fill:
+            wait_full(drover)
+            drover.bad(1, 'add', '--', 'true', says='disk full')
+        if is_killed:
+            drover.kill_daemon()
+            pid = drover.wait_daemon(other_than=pid)
+            drover.bad(1, 'add', '--', 'true', says='disk full')
+            check_status(drover)
+        assert [task['id'] for task in drover.tasks()] == before
+        make_room()
+        done = [drover.wait_final(task) for task in [*ends, later]]
+        assert [(task['exit_code'], task['attempt']) for task in done] == [(5, 1), (0, 1), (7, 1), (0, 1)]
+        assert sorted(harness.read(ran).split()) == ['0', '5', '7', 'later']
+        still_works(drover)
+        assert drover.daemon_pid() == pid
+        assert [task['id'] for task in drover.tasks()][:len(before)] == before
+        drover.good('daemon', 'restart')
+        drover.wait_daemon(other_than=pid)
+        assert [(drover.task(task)['exit_code'], drover.task(task)['attempt']) for task in ends] == [(5, 1), (0, 1), (7, 1)]
+
+
+@contextlib.contextmanager
+def injected(drover, pid, *rules):
+    """strace puts errors into system calls of a process while the block runs."""
+    log = os.path.join(drover.folder, 'strace')
+    tracer = subprocess.Popen(['strace', '-f', '-qq', '-o', log, '-p', str(pid), *rules], stdin=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE)
+    try:
+        def is_traced():
+            threads = os.listdir(f'/proc/{pid}/task')
+            return all(b'TracerPid:\t0' not in harness.read_proc(pid, f'task/{thread}/status') for thread in threads)
+        harness.wait_until(lambda: tracer.poll() is not None or is_traced(), 10, 'strace has attached')
+        if tracer.poll() is not None:
+            pytest.skip(f'strace cannot attach here: {tracer.stderr.read().decode().strip()}')
+        yield log
+    finally:
+        tracer.terminate()
+        tracer.wait()
+        tracer.stderr.close()
+
+
+@pytest.mark.limit(90)
+@pytest.mark.parametrize('error', ['ENOSPC', 'EDQUOT'])
+def test_no_room_found_at_the_commit(make_drover, error):
+    """What df promised is not there (a quota, or somebody was faster): the submission is refused, nothing of it stays."""
+    drover = make_drover(environment={'ASAN_OPTIONS': 'detect_leaks=0'})
+    gate, ran = drover.gate(), os.path.join(drover.folder, 'ran')
+    running = drover.shell(f'{gate.wait}; exit 5')
+    drover.wait_state(running, 'running')
+    pid = drover.daemon_pid()
+    batch = '{tasks: [{id: a, run: "echo a >> %s"}, {id: b, run: "echo b >> %s", after: a}, {id: c, run: ":", after: b}]}'
+    path = harness.write(os.path.join(drover.folder, 'batch.yaml'), batch % (ran, ran))
+    wal = os.path.join(drover.state, 'drover.db-wal')
+    with injected(drover, pid, '-P', wal, '-e', 'trace=pwrite64', '-e', f'inject=pwrite64:error={error}') as log:
+        drover.bad(1, 'add', '-f', path, says='disk full')
+        assert 'INJECTED' in harness.read(log)
+        drover.bad(1, 'add', '--', 'true', says='disk full')
+        wait_full(drover)
+        assert [task['id'] for task in drover.tasks()] == [running]
+        gate.open()
+        drover.wait_final(running)
+    assert drover.wait_final(running)['exit_code'] == 5
+    harness.wait_until(lambda: check_status(drover)['problems'] == [], 20, 'the commit was tried again')
+    still_works(drover)
+    added = drover.add('-f', path)
+    assert drover.run('wait', *added).returncode == 0
+    assert drover.daemon_pid() == pid and check_status(drover)['problems'] == []
+    assert harness.read(ran).split() == ['a', 'b']
+    drover.good('daemon', 'restart')
+    drover.wait_daemon(other_than=pid)
+    listed = [task['id'] for task in drover.tasks()]
+    assert listed[0] == running and listed[2:] == added and len(listed) == 5
+
+
+@pytest.mark.limit(60)
+def test_tasks_are_cancelled_and_cleaned_on_a_full_disk(make_drover):
+    drover = make_drover()
+    with mounted(drover, 'size=12m'):
+        old = drover.shell('head -c 1000000 /dev/zero')
+        drover.wait_final(old)
+        gate = drover.gate()
+        running = [drover.shell(gate.wait, '-j', 2) for _ in range(2)]
+        for task in running:
+            drover.wait_state(task, 'running')
+        make_room = fill(drover)
+        log = drover.outside(drover.task(old)['log_path'])
+        drover.bad(1, 'cancel', running[0], says=('disk full', 'this is done'))
+        assert drover.wait_final(running[0])['state'] == 'cancelled'
+        assert os.path.exists(log)
+        drover.run('clean', old)
+        harness.wait_until(lambda: not os.path.exists(log), 10, 'its log is gone: that is how room is made')
+        make_room()
+        harness.wait_until(lambda: check_status(drover)['problems'] == [], 20, 'all is well again')
+        gate.open()
+        assert drover.wait_final(running[1])['state'] == 'succeeded'
+        assert drover.task(running[0])['state'] == 'cancelled'
+        assert [task['id'] for task in drover.tasks()] == running
+
+
+@pytest.mark.limit(60)
+def test_full_log_directory(make_drover):
+    """The log stops growing; the task is not ended by that and learns of nothing; the user is told."""
+    drover = make_drover()
+    with mounted(drover, 'size=256k', below='logs'):
+        status = os.path.join(drover.folder, 'status')
+        task = drover.shell(f'echo first; head -c 3000000 /dev/zero; echo $? > {status}; exit 3')
+        done = drover.wait_final(task)
+        assert (done['state'], done['exit_code']) == ('failed', 3)
+        assert harness.read(status) == '0\n'
+        dropped = done['output_dropped_bytes']
+        assert done['output_bytes'] == 3000006 and dropped > 2500000
+        text = drover.run('logs', task).stdout
+        marked = re.search(r'drover: (\d+) bytes dropped', text)
+        assert text.startswith('first\n') and marked, text[-200:]
+        assert abs(int(marked.group(1)) - dropped) < 8192  # a file's holes are whole blocks
+        assert str(dropped) in drover.good('show', task)
+        assert drover.run('run', '--', 'true').returncode == 0
+
+
+def test_full_disk_at_the_first_start(make_drover):
+    drover = make_drover()
+    with mounted(drover, 'size=512k'):
+        error = drover.run('run', '--', 'true').stderr
+        assert 'disk full' in error and 'KiB' in error, error
