@@ -51,7 +51,7 @@ struct daemon {
 	uint64_t started_ns;
 	uv_timer_t timer;        /* core_deadline() */
 	uv_timer_t housekeeping; /* socket still there, things to forget */
-	uv_timer_t room;         /* while is_full: the commit is tried again */
+	uv_timer_t retry;        /* while is_full: the commit is tried again */
 
 	struct core *core;
 	struct core_config core_config;

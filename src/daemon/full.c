@@ -21,7 +21,7 @@ void full_enter(struct daemon *daemon, const struct err *err)
 		log_error("%s", err->text);
 	daemon->is_full = true;
 	daemon->full = *err;
-	uv_timer_start(&daemon->room, on_timer, RETRY_MS, 0);
+	uv_timer_start(&daemon->retry, on_timer, RETRY_MS, 0);
 	full_relieve(daemon, &daemon->turn.in_flight);
 }
 

@@ -319,8 +319,8 @@ static void watch_store(struct daemon *daemon, uv_poll_t *poll)
 	uv_poll_start(poll, UV_READABLE, on_commit);
 	uv_timer_init(daemon->loop, &daemon->timer);
 	daemon->timer.data = daemon;
-	uv_timer_init(daemon->loop, &daemon->room);
-	daemon->room.data = daemon;
+	uv_timer_init(daemon->loop, &daemon->retry);
+	daemon->retry.data = daemon;
 	uv_timer_init(daemon->loop, &daemon->housekeeping);
 	daemon->housekeeping.data = daemon;
 	uv_timer_start(&daemon->housekeeping, on_housekeeping, HOUSEKEEPING_MS, 0);
