@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/str.h"
@@ -62,7 +64,7 @@ static const char *const constants[] = {
 };
 
 /* Of our own environment git needs these: where programs are, and where the user's configuration is. */
-static const char *const inherited[] = { "PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR" };
+static const char *const inherited[] = { "HOME", "XDG_CONFIG_HOME", "TMPDIR" };
 
 struct environment {
 	char *entries[ENVIRONMENT_MAX];
@@ -111,10 +113,11 @@ static void add_identity(struct environment *environment, const struct git *git)
 	}
 }
 
-static void make_environment(const struct git *git, struct environment *environment)
+static void make_environment(const struct git *git, const char *path, struct environment *environment)
 {
 	char count[24];
 
+	add_variable(environment, "PATH", path);
 	for (size_t i = 0; i < ARRAY_SIZE(inherited); i++)
 		if (getenv(inherited[i]))
 			add_variable(environment, inherited[i], getenv(inherited[i]));
@@ -129,7 +132,7 @@ static void make_environment(const struct git *git, struct environment *environm
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
 		add_setting(environment, settings[i].key, settings[i].value);
 	for (size_t i = 0; i < git->filters_count; i++)
-		add_filter(environment, git->filters[i]);
+		add_filter(environment, git->filters[i].name);
 	snprintf(count, sizeof(count), "%zu", environment->settings);
 	add_variable(environment, "GIT_CONFIG_COUNT", count);
 }
@@ -141,10 +144,39 @@ static void environment_done(struct environment **environment)
 	free(*environment);
 }
 
+/* PATH without entries that mean the working directory. */
+static void take_path(struct buf *ret)
+{
+	const char *at = getenv("PATH");
+
+	for (at = at ? at : "/usr/bin:/bin"; *at; at += strcspn(at, ":"), at += *at == ':') {
+		if (*at != '/')
+			continue;
+		if (ret->length > 0)
+			buf_add_byte(ret, ':');
+		buf_add(ret, at, strcspn(at, ":"));
+	}
+}
+
+/* The first git in it, to be freed; NULL when there is none. */
+static char *find_git(const char *path)
+{
+	for (const char *at = path; *at; at += strcspn(at, ":"), at += *at == ':') {
+		CLEANUP_FREE char *program = xasprintf("%.*s/git", (int)strcspn(at, ":"), at);
+		struct stat st;
+
+		if (stat(program, &st) == 0 && S_ISREG(st.st_mode) && access(program, X_OK) == 0)
+			return TAKE_PTR(program);
+	}
+	return NULL;
+}
+
 int git_try(const struct git *git, const struct git_call *call, struct command_result *ret, struct err *err)
 {
+	CLEANUP_BUF struct buf path = BUF_INIT;
+	CLEANUP_FREE char *program = NULL;
 	CLEANUP(environment_done) struct environment *environment = xcalloc(1, sizeof(*environment));
-	const char *argv[ARGUMENTS_MAX] = { "git" };
+	const char *argv[ARGUMENTS_MAX] = { NULL };
 	struct command command = {
 		.argv = argv,
 		.environment = (const char *const *)environment->entries,
@@ -161,8 +193,11 @@ int git_try(const struct git *git, const struct git_call *call, struct command_r
 		ASSERT(i + 2 < ARRAY_SIZE(argv));
 		argv[i + 1] = call->arguments[i];
 	}
-	make_environment(git, environment);
-	error = command_run(&command, ret, err);
+	take_path(&path);
+	program = path.length > 0 ? find_git(path.bytes) : NULL;
+	argv[0] = program;
+	make_environment(git, path.length > 0 ? path.bytes : "", environment);
+	error = program ? command_run(&command, ret, err) : -ENOENT;
 	if (error == -ENOENT)
 		return err_say(err, -ENOPKG, "there is no program 'git' in PATH: install git 2.38 or newer");
 	return error;
@@ -224,16 +259,40 @@ int git_run(const struct git *git, const struct git_call *call, struct command_r
 	return 0;
 }
 
-static int add_driver(struct git *git, const char *driver, size_t length)
+static struct git_filter *find_filter(const struct git *git, const char *name, size_t length)
 {
 	for (size_t i = 0; i < git->filters_count; i++)
-		if (strlen(git->filters[i]) == length && memcmp(git->filters[i], driver, length) == 0)
-			return 0;
-	if (git->filters_count >= FILTERS_MAX)
-		return -E2BIG;
-	git->filters = xrealloc(git->filters, (git->filters_count + 1) * sizeof(*git->filters));
-	git->filters[git->filters_count++] = xmemdup0(driver, length);
+		if (strlen(git->filters[i].name) == length && memcmp(git->filters[i].name, name, length) == 0)
+			return &git->filters[i];
+	return NULL;
+}
+
+/* "filter.NAME.KEY\nVALUE"; `dot` is the one before KEY. */
+static int add_filter_key(struct git *git, const char *entry, const char *dot)
+{
+	const char *name = entry + strlen("filter.");
+	size_t length = (size_t)(dot - name);
+	struct git_filter *filter = find_filter(git, name, length);
+
+	if (!filter) {
+		if (git->filters_count >= FILTERS_MAX)
+			return -E2BIG;
+		git->filters = xrealloc(git->filters, (git->filters_count + 1) * sizeof(*git->filters));
+		filter = &git->filters[git->filters_count++];
+		*filter = (struct git_filter){ .name = xmemdup0(name, length) };
+	}
+	/* git gives keys in lower case; of several the last counts, but which is last does not matter for caution */
+	if ((strncmp(dot, ".clean\n", 7) == 0 && dot[7]) || (strncmp(dot, ".process\n", 9) == 0 && dot[9]))
+		filter->has_clean = true;
 	return 0;
+}
+
+bool git_has_clean_filter(const struct git *git, const char *name)
+{
+	for (size_t i = 0; i < git->filters_count; i++)
+		if (git->filters[i].has_clean && (!name || strcmp(git->filters[i].name, name) == 0))
+			return true;
+	return false;
 }
 
 /* One entry is "key\nvalue" or, for a key without '=', "key". */
@@ -247,7 +306,7 @@ static int parse_entry(struct git *git, const char *entry)
 	else if (strncmp(entry, "user.email\n", 11) == 0)
 		git->has_email = entry[11] != '\0';
 	else if (strncmp(entry, "filter.", 7) == 0 && end && end >= entry + 7)
-		return add_driver(git, entry + 7, (size_t)(end - entry) - 7);
+		return add_filter_key(git, entry, end);
 	return 0;
 }
 
@@ -265,7 +324,7 @@ int git_parse_config(struct git *git, const struct buf *output)
 int git_load_config(struct git *git, struct err *err)
 {
 	struct git_call call = { .arguments = GIT_ARGUMENTS("config", "-z", "--get-regexp",
-	                                                    "^(filter[.]|user[.](name|email)$)") };
+		                                            "^(filter[.]|user[.](name|email)$)") };
 	struct command_result result = { 0 };
 	int error = git_try(git, &call, &result, err);
 
@@ -286,7 +345,7 @@ int git_load_config(struct git *git, struct err *err)
 void git_done(struct git *git)
 {
 	for (size_t i = 0; i < git->filters_count; i++)
-		free(git->filters[i]);
+		free(git->filters[i].name);
 	free(git->filters);
 	git->filters = NULL;
 	git->filters_count = 0;

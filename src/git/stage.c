@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -113,10 +114,89 @@ static int list(const struct git *git, struct stage_listing *ret, struct err *er
 	return error;
 }
 
+/* ---- filters ---- */
+
+/* Only the content of regular files goes through filters; what is gone has none. */
+static bool is_regular(int directory, const char *path)
+{
+	CLEANUP_FD int fd = fs_open_beneath(directory, path, O_PATH | O_NOFOLLOW, 0);
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static const char *next_text(const struct buf *texts, size_t *at)
+{
+	const char *text = *at < texts->length ? texts->bytes + *at : NULL;
+
+	if (text)
+		*at += strlen(text) + 1;
+	return text;
+}
+
+/*
+ * Keeps those of `paths` that may be committed as they are. `answer` is of `git check-attr -z filter` for these paths: path,
+ * "filter" and value of each, in order, from `*at` on.
+ */
+static int keep_unfiltered(const struct git *git, const struct buf *answer, size_t *at, struct buf *paths, struct buf *note)
+{
+	CLEANUP_BUF struct buf kept = BUF_INIT;
+	const char *path;
+
+	for (size_t read = 0; (path = next_text(paths, &read));) {
+		const char *told = next_text(answer, at);
+		const char *attribute = next_text(answer, at);
+		const char *filter = next_text(answer, at);
+		CLEANUP_BUF struct buf why = BUF_INIT;
+
+		if (!filter || strcmp(told, path) != 0 || strcmp(attribute, "filter") != 0)
+			return -EBADMSG;
+		if (!git_has_clean_filter(git, filter) || !is_regular(git->directory, path)) {
+			add_path(&kept, path);
+			continue;
+		}
+		buf_add_text(&why, "is not committed: it has the filter '");
+		str_add_visible(&why, filter, strlen(filter));
+		buf_add_text(&why, "', which drover does not run; commit it there yourself");
+		note_once(note, path, strlen(path), why.bytes);
+	}
+	buf_clear(paths);
+	buf_add(paths, kept.bytes, kept.length);
+	return 0;
+}
+
+static int leave_out_filtered(const struct git *git, struct stage_listing *listing, struct err *err)
+{
+	struct git_call call = { .arguments = GIT_ARGUMENTS("check-attr", "-z", "--stdin", "filter") };
+	CLEANUP_BUF struct buf paths = BUF_INIT;
+	struct command_result result = { 0 };
+	size_t at = 0;
+	int error;
+
+	buf_add(&paths, listing->changed.bytes, listing->changed.length);
+	buf_add(&paths, listing->untracked.bytes, listing->untracked.length);
+	if (paths.length == 0 || !git_has_clean_filter(git, NULL))
+		return 0;
+	call.input = paths.bytes;
+	call.input_length = paths.length;
+	error = git_run(git, &call, &result, err);
+	if (error < 0)
+		return error;
+	error = keep_unfiltered(git, &result.output, &at, &listing->changed, &listing->note);
+	if (error == 0)
+		error = keep_unfiltered(git, &result.output, &at, &listing->untracked, &listing->note);
+	if (error < 0)
+		err_say(err, error, "git check-attr printed something that drover does not understand");
+	command_result_done(&result);
+	return error;
+}
+
+/* ---- the index ---- */
+
 static int update_index(const struct git *git, const struct stage_listing *listing, struct err *err)
 {
 	struct git_call call = { .arguments =
-	                                 GIT_ARGUMENTS("update-index", "--add", "--remove", "--replace", "-z", "--stdin") };
+		                         GIT_ARGUMENTS("update-index", "--add", "--remove", "--replace", "-z", "--stdin") };
 	CLEANUP_BUF struct buf paths = BUF_INIT;
 	struct command_result result = { 0 };
 	int error;
@@ -154,7 +234,9 @@ int stage_all(const struct git *git, char **ret_tree, struct buf *note, struct e
 
 	if (error < 0)
 		return error;
-	error = update_index(git, &listing, err);
+	error = leave_out_filtered(git, &listing, err);
+	if (error == 0)
+		error = update_index(git, &listing, err);
 	if (error == 0)
 		error = write_tree(git, ret_tree, err);
 	if (error == 0)

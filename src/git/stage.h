@@ -3,6 +3,9 @@
  *
  * Not `git add -A`: that runs git inside each repository it finds in the worktree, with that repository's own configuration.
  * Here such a repository is seen and told, and nothing in it is run.
+ *
+ * Nor are filters run. A file that has changed and that a configured filter would change on its way into a commit (git-lfs,
+ * git-crypt) is therefore left out and told: committed as it stands, it would be the secret or the video itself.
  */
 #pragma once
 
