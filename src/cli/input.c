@@ -2,118 +2,84 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/alloc.h"
 #include "base/fd.h"
-#include "base/limits.h"
 
-enum { INPUT_BYTES_MAX = 512 << 20 };
-
-static int add_value(struct input_source *source, const char *value, struct err *err)
+static int read_file(struct input *input, const struct input_request *request, const char *name, bool is_linked,
+                     struct err *err)
 {
-	if (source->count == LIMIT_DRAFT_TASKS)
-		return err_say(err, -EFBIG, "more than %d values", LIMIT_DRAFT_TASKS);
-	if (source->count == source->capacity) {
-		source->capacity = MAX(source->capacity * 2, (uint64_t)64);
-		source->values = xrealloc(source->values, source->capacity * sizeof(*source->values));
-	}
-	source->values[source->count++] = value;
-	return 0;
-}
+	bool is_stdin = strcmp(name, "-") == 0;
+	CLEANUP_FD int file = is_stdin ? -1 : open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	struct source *source;
 
-static struct input_source *next_source(struct input *input, struct err *err)
-{
-	if (input->source_count == INPUT_SOURCES_MAX) {
-		err_say(err, -E2BIG, "more than %d sources of values (::: and -a)", INPUT_SOURCES_MAX);
-		return NULL;
-	}
-	return &input->sources[input->source_count++];
-}
-
-/* Cuts the text into values. NUL inside a line could not be passed on to a command. */
-static int split_values(struct input_source *source, char separator, const char *name, struct err *err)
-{
-	char *at = source->text.bytes;
-	char *end = at + source->text.length;
-
-	if (separator != '\0' && at && memchr(at, '\0', source->text.length))
-		return err_say(err, -EINVAL, "'%s' holds NUL bytes: give -0 when values end with them", name);
-	while (at < end) {
-		char *stop = memchr(at, separator, (size_t)(end - at));
-		int code;
-
-		if (!stop)
-			stop = end;
-		*stop = '\0';
-		code = add_value(source, at, err);
-		if (code < 0)
-			return code;
-		at = stop + 1;
-	}
-	return 0;
-}
-
-static int read_source(struct input *input, int fd, const char *name, bool is_nul_separated, struct err *err)
-{
-	struct input_source *source = next_source(input, err);
-	int code;
-
+	if (!is_stdin && file < 0)
+		return err_set(err, -errno, "cannot open '%s', from which values were to be read", name);
+	source = sources_add(&input->sources, is_linked, err);
 	if (!source)
-		return -E2BIG;
-	code = fd_read_all(fd, &source->text, INPUT_BYTES_MAX);
-	if (code == -EFBIG)
-		return err_say(err, code, "'%s' has more than %d MiB of values", name, INPUT_BYTES_MAX >> 20);
-	if (code < 0)
-		return err_set(err, code, "cannot read values from '%s'", name);
-	return split_values(source, is_nul_separated ? '\0' : '\n', name, err);
+		return err->code;
+	return sources_read(&input->sources, source, is_stdin ? request->stdin_fd : file, is_stdin ? "standard input" : name,
+	                    err);
 }
 
 static int read_files(struct input *input, const struct input_request *request, struct err *err)
 {
 	for (size_t i = 0; i < request->files->count; i++) {
-		const char *name = request->files->texts[i];
-		bool is_stdin = strcmp(name, "-") == 0;
-		CLEANUP_FD int file = is_stdin ? -1 : open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-		int code;
+		int code = read_file(input, request, request->files->texts[i], false, err);
 
-		if (!is_stdin && file < 0)
-			return err_set(err, -errno, "cannot open '%s', from which values were to be read", name);
-		code = read_source(input, is_stdin ? request->stdin_fd : file, is_stdin ? "standard input" : name,
-		                   request->is_nul_separated, err);
 		if (code < 0)
 			return code;
 	}
 	return 0;
 }
 
-/* The words up to the first ":::" are the command; each ":::" begins a source. */
+static const struct separator {
+	const char *word;
+	bool is_file;
+	bool is_linked;
+} separators[] = {
+	{ ":::", false, false },
+	{ ":::+", false, true },
+	{ "::::", true, false },
+	{ "::::+", true, true },
+};
+
+static const struct separator *find_separator(const char *word)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(separators); i++)
+		if (strcmp(word, separators[i].word) == 0)
+			return &separators[i];
+	return NULL;
+}
+
+/* The words up to the first separator are the command; ::: begins a source, each word after :::: is one. */
 static int split_words(struct input *input, const struct input_request *request, struct err *err)
 {
-	struct input_source *source = NULL;
+	const struct separator *separator = NULL;
+	struct source *source = NULL;
 
 	input->words = request->words;
 	for (size_t i = 0; i < request->word_count; i++) {
-		const char *word = request->words[i];
+		const struct separator *found = find_separator(request->words[i]);
+		int code = 0;
 
-		if (strcmp(word, ":::") == 0) {
-			source = next_source(input, err);
-			if (!source)
-				return -E2BIG;
-		} else if (strcmp(word, "::::") == 0 || strcmp(word, ":::+") == 0 || strcmp(word, "::::+") == 0) {
-			return err_say(err, -EINVAL, "'%s' is not supported: give values after ':::' or a file with -a FILE",
-			               word);
-		} else if (source) {
-			int code = add_value(source, word, err);
-
-			if (code < 0)
-				return code;
-		} else {
+		if (found && !found->is_file) {
+			source = sources_add(&input->sources, found->is_linked, err);
+			code = source ? 0 : err->code;
+		} else if (!found && !separator) {
 			input->word_count++;
+		} else if (!found && separator->is_file) {
+			code = read_file(input, request, request->words[i], separator->is_linked, err);
+		} else if (!found) {
+			code = sources_add_row(&input->sources, source, request->words[i], err);
 		}
+		if (code < 0)
+			return code;
+		separator = found ? found : separator;
 	}
 	return 0;
 }
@@ -133,21 +99,51 @@ static void look_at_command(struct input *input)
 		input->has_template = input->has_template || template_has_placeholder(input->words[i]);
 }
 
-static int count_tasks(struct input *input, struct err *err)
+/* A text for {%} that nothing else holds: the daemon replaces each one it finds. */
+static void choose_slot_text(struct input *input)
 {
-	input->task_count = 1;
-	for (unsigned i = 0; i < input->source_count; i++) {
-		input->task_count *= input->sources[i].count;
-		if (input->task_count > LIMIT_DRAFT_TASKS)
-			return err_say(err, -EFBIG, "the values make more than %d tasks", LIMIT_DRAFT_TASKS);
+	const struct sources *sources = &input->sources;
+	bool is_taken = true;
+
+	for (unsigned tries = 0; is_taken; tries++) {
+		if (tries == 0)
+			snprintf(input->slot_text, sizeof(input->slot_text), "{%%}");
+		else
+			snprintf(input->slot_text, sizeof(input->slot_text), "{%%%u}", tries);
+		is_taken = false;
+		for (unsigned i = 0; i < sources->count; i++)
+			for (size_t value = 0; value < sources->items[i].count && !is_taken; value++)
+				is_taken = strstr(sources->items[i].values[value], input->slot_text) != NULL;
+		for (size_t i = 0; i < input->word_count && tries > 0 && !is_taken; i++)
+			is_taken = strstr(input->words[i], input->slot_text) != NULL;
 	}
-	for (size_t i = 0; i < input->word_count && input->source_count > 0; i++) {
-		int code = template_check(input->words[i], input->source_count, err);
+}
+
+static int check(struct input *input, struct err *err)
+{
+	if (input->sources.count == 0)
+		return 0;
+	for (size_t i = 0; i < input->word_count; i++) {
+		int code = template_check(input->words[i], sources_width(&input->sources), err);
 
 		if (code < 0)
 			return code;
+		input->has_slot = input->has_slot || template_has_slot(input->words[i]);
 	}
+	if (input->has_slot)
+		choose_slot_text(input);
 	return 0;
+}
+
+/* Standard input supplies values to a command with a placeholder when nothing else does. */
+static int read_stdin(struct input *input, const struct input_request *request, struct err *err)
+{
+	struct source *source;
+
+	if (input->sources.count > 0 || !input->has_template || !is_pipe_or_file(request->stdin_fd))
+		return 0;
+	source = sources_add(&input->sources, false, err);
+	return source ? sources_read(&input->sources, source, request->stdin_fd, "standard input", err) : err->code;
 }
 
 int input_read(const struct input_request *request, struct input *ret, struct err *err)
@@ -155,39 +151,34 @@ int input_read(const struct input_request *request, struct input *ret, struct er
 	int code;
 
 	*ret = (struct input){ 0 };
-	code = read_files(ret, request, err);
+	code = sources_init(&ret->sources, &request->sources, err);
+	if (code == 0)
+		code = read_files(ret, request, err);
 	if (code == 0)
 		code = split_words(ret, request, err);
 	if (code < 0)
 		return code;
 	look_at_command(ret);
-	if (ret->source_count == 0 && ret->has_template && is_pipe_or_file(request->stdin_fd))
-		code = read_source(ret, request->stdin_fd, "standard input", request->is_nul_separated, err);
+	code = read_stdin(ret, request, err);
 	if (code < 0)
 		return code;
-	if (ret->word_count == 0 && ret->source_count == 0)
+	if (ret->word_count == 0 && ret->sources.count == 0)
 		return err_say(err, -EINVAL, "no command was given");
-	return count_tasks(ret, err);
+	code = sources_count_tasks(&ret->sources, err);
+	return code < 0 ? code : check(ret, err);
 }
 
 void input_done(struct input *input)
 {
-	for (unsigned i = 0; i < input->source_count; i++) {
-		free(input->sources[i].values);
-		buf_done(&input->sources[i].text);
-	}
-	input->source_count = 0;
+	sources_done(&input->sources);
 }
 
-void input_values(const struct input *input, uint64_t index, const char *texts[INPUT_SOURCES_MAX],
-                  struct template_values *ret)
+struct template_values input_values(const struct input *input, uint64_t index, struct source_values *values)
 {
-	ASSERT(index < input->task_count);
-	*ret = (struct template_values){ .texts = texts, .count = input->source_count, .number = index + 1 };
-	for (unsigned i = input->source_count; i-- > 0;) {
-		texts[i] = input->sources[i].values[index % input->sources[i].count];
-		index /= input->sources[i].count;
-	}
+	sources_get(&input->sources, index, values);
+	return (struct template_values){
+		.texts = values->texts, .count = values->count, .number = index + 1, .slot = input->slot_text
+	};
 }
 
 static void add_word(struct input_command *command, const char *word)
@@ -200,10 +191,10 @@ static void add_word(struct input_command *command, const char *word)
 static void expand_words(const struct input *input, const struct template_values *values, struct input_command *command)
 {
 	for (size_t i = 0; i < input->word_count; i++) {
-		if (values->count == 0) {
+		if (input->sources.count == 0) {
 			add_word(command, input->words[i]);
 		} else if (strcmp(input->words[i], "{}") == 0) {
-			for (unsigned value = 0; value < values->count; value++)
+			for (size_t value = 0; value < values->count; value++)
 				add_word(command, values->texts[value]);
 		} else {
 			template_expand(&command->bytes, input->words[i], values, false);
@@ -211,7 +202,7 @@ static void expand_words(const struct input *input, const struct template_values
 			command->word_count++;
 		}
 	}
-	for (unsigned value = 0; value < values->count && !input->has_template; value++)
+	for (size_t value = 0; value < values->count && !input->has_template; value++)
 		add_word(command, values->texts[value]);
 }
 
@@ -222,7 +213,7 @@ static void use_value(const struct template_values *values, struct input_command
 		add_word(command, values->texts[0]);
 		return;
 	}
-	for (unsigned i = 0; i < values->count; i++)
+	for (size_t i = 0; i < values->count; i++)
 		buf_add_format(&command->bytes, "%s%s", i > 0 ? " " : "", values->texts[i]);
 }
 
@@ -238,11 +229,11 @@ void input_command(const struct input *input, const struct template_values *valu
 		expand_words(input, values, command);
 		return;
 	}
-	if (values->count == 0)
+	if (input->sources.count == 0)
 		buf_add_text(&command->bytes, input->words[0]);
 	else
 		template_expand(&command->bytes, input->words[0], values, true);
-	for (unsigned i = 0; i < values->count && !input->has_template; i++) {
+	for (size_t i = 0; i < values->count && !input->has_template; i++) {
 		buf_add_byte(&command->bytes, ' ');
 		template_add_quoted(&command->bytes, values->texts[i]);
 	}
@@ -250,6 +241,6 @@ void input_command(const struct input *input, const struct template_values *valu
 
 void input_add_label(struct buf *buf, const struct template_values *values)
 {
-	for (unsigned i = 0; i < values->count; i++)
+	for (size_t i = 0; i < values->count; i++)
 		buf_add_format(buf, "%s%s", i > 0 ? " " : "", values->texts[i]);
 }

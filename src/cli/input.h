@@ -1,41 +1,36 @@
 /*
- * input.h - what `run` and `add` are to run: a command and the values it is run with.
+ * input.h - what `run` and `add` are to run: a command, and the values it is run with (sources.h).
  *
- *     COMMAND [ARG…] [::: VALUE…]…     -a FILE     standard input
+ *     COMMAND [ARG…] [::: VALUE…]… [:::: FILE…]…     -a FILE     standard input
  *
- * Several sources are combined, the last one changing fastest. The rules for standard input are DESIGN 6.1's.
+ * The rules for standard input are DESIGN 6.1's.
  */
 #pragma once
 
 #include "base/buf.h"
 #include "base/err.h"
 #include "cli/options.h"
+#include "cli/sources.h"
 #include "cli/template.h"
 
-enum { INPUT_SOURCES_MAX = 16 };
-
-struct input_source {
-	const char **values;
-	uint64_t count;
-	uint64_t capacity;
-	struct buf text; /* what the values point into when they were read from a file */
-};
+/* What {%} is written as while the daemon has not yet put the slot's number in its place; found in no value. */
+enum { INPUT_SLOT_TEXT_MAX = 32 };
 
 struct input {
 	char **words; /* of the command, borrowed; the value itself is the command when there are none */
 	size_t word_count;
 	bool is_shell;     /* the single word is text for a shell */
 	bool has_template; /* else the value is appended */
-	struct input_source sources[INPUT_SOURCES_MAX];
-	unsigned source_count; /* 0 = exactly one task, placeholders stand for themselves */
-	uint64_t task_count;
+	bool has_slot;     /* {%} is among the placeholders */
+	char slot_text[INPUT_SLOT_TEXT_MAX];
+	struct sources sources;
 };
 
 struct input_request {
 	char **words;
 	size_t word_count;
 	const struct option_list *files; /* -a */
-	bool is_nul_separated;
+	struct sources_options sources;
 	int stdin_fd;
 };
 
@@ -45,9 +40,8 @@ int input_read(const struct input_request *request, struct input *ret, struct er
 /* Frees what was read. */
 void input_done(struct input *input);
 
-/* The values of task `index` (from 0) into `texts`. */
-void input_values(const struct input *input, uint64_t index, const char *texts[INPUT_SOURCES_MAX],
-                  struct template_values *ret);
+/* The values of task `index` (from 0). They lie in `values`, which is used again from call to call. */
+struct template_values input_values(const struct input *input, uint64_t index, struct source_values *values);
 
 /* What a task runs: words of an argv, or text for a shell. */
 struct input_command {

@@ -27,6 +27,14 @@ static const struct option_row run_rows[] = {
 	  .meaning = "values from FILE, one a line (- is standard input)" },
 	{ '0', "null", NULL, OPTION_FLAG, PLACE(submit.is_nul_separated),
 	  .meaning = "values in files end with NUL instead of a line's end" },
+	{ 'C', "colsep", "REGEX", OPTION_TEXT, PLACE(submit.column_separator),
+	  .meaning = "values are rows: cut where REGEX matches (\\t is a tab), {1} {2} … are the columns" },
+	{ 'n', "max-args", "N", OPTION_COUNT, PLACE(submit.records_per_task),
+	  .meaning = "N values for each task (1); -n 0 gives it none", .limit = LIMIT_DRAFT_TASKS },
+	{ 'N', "max-replace-args", "N", OPTION_COUNT, PLACE(submit.records_per_task), .meaning = "the same",
+	  .limit = LIMIT_DRAFT_TASKS },
+	{ 0, "link", NULL, OPTION_FLAG, PLACE(submit.links_all),
+	  .meaning = "values of all sources side by side, not each with each" },
 	{ 'j', "jobs", "N", OPTION_TEXT, PLACE(submit.jobs),
 	  .meaning = "at most N of these tasks at once, or auto: what the machine bears" },
 	{ 'w', "worktree", "STRATEGY", OPTION_TEXT, PLACE(submit.worktree),
@@ -164,16 +172,15 @@ static int handle_add(struct cli *cli, int argc, char **argv)
 #define INPUT_HELP                                                                                                          \
 	"Several words are a program and its arguments, run without a shell; a single word with a blank in it is text "     \
 	"for\n"                                                                                                             \
-	"sh -c. VALUEs follow ':::' (several ':::' are combined), or come from files with -a, or from standard input when " \
-	"the\n"                                                                                                             \
-	"command holds a placeholder and neither is given. Placeholders: {} value, {.} without extension, {/} base name,\n" \
-	"{//} directory, {/.} base name without extension, {#} number, {1} {2} values of one ':::'. Without a "             \
-	"placeholder\n"                                                                                                     \
-	"the value is the last argument."
+	"sh -c. Values follow ':::', or are the lines of files after '::::' or -a, or of standard input when the command\n" \
+	"holds a placeholder and nothing else gives values. Several sources are combined, each with each; ':::+' and\n"     \
+	"'::::+' go side by side with the source before. Placeholders: {} value, {.} without extension, {/} base name,\n"   \
+	"{//} directory, {/.} base name without extension, {#} number of the task, {%} of its slot, {1} {2} {-1} one of\n"  \
+	"several values. Without a placeholder the values are the last arguments."
 
 const struct command command_run = {
 	.name = "run",
-	.usage = "[OPTION]… [--] COMMAND [ARG]… [::: VALUE…]…   or   -f FILE",
+	.usage = "[OPTION]… [--] COMMAND [ARG]… [::: VALUE…]… [:::: FILE…]…   or   -f FILE",
 	.summary = "runs tasks and waits for them",
 	.more = INPUT_HELP
 	"\n\nCtrl-C once: nothing more is started; twice: what runs is cancelled. When this program ends, tasks go on.\n"
@@ -186,7 +193,7 @@ const struct command command_run = {
 
 const struct command command_add = {
 	.name = "add",
-	.usage = "[OPTION]… [--] COMMAND [ARG]… [::: VALUE…]…   or   -f FILE",
+	.usage = "[OPTION]… [--] COMMAND [ARG]… [::: VALUE…]… [:::: FILE…]…   or   -f FILE",
 	.summary = "queues tasks and prints their ids",
 	.more = INPUT_HELP,
 	.options = run_rows,

@@ -263,20 +263,21 @@ static void add_label(const struct template_values *values, struct buf *spec)
 
 static int add_input_tasks(struct builder *builder, const struct input *input)
 {
+	CLEANUP(source_values_done) struct source_values list = { 0 };
 	struct input_command command = { 0 };
 	CLEANUP_BUF struct buf spec = BUF_INIT;
 	int status = 0;
 
-	for (uint64_t i = 0; i < input->task_count && status == 0; i++) {
-		const char *texts[INPUT_SOURCES_MAX];
-		struct template_values values;
+	for (uint64_t i = 0; i < input->sources.task_count && status == 0; i++) {
+		struct template_values values = input_values(input, i, &list);
 		struct client_error error = { 0 };
 
-		input_values(input, i, texts, &values);
 		input_command(input, &values, &command);
 		buf_clear(&spec);
 		add_command(&command, &spec);
 		add_label(&values, &spec);
+		if (input->has_slot)
+			add_member(&spec, "slot_text", input->slot_text);
 		buf_add(&spec, builder->common.bytes, builder->common.length);
 		if (builder->options->name)
 			status = add_name(builder, &values, &spec);
@@ -369,12 +370,18 @@ static int build_from_file(struct builder *builder, const struct option_rest *re
 
 static int build_from_words(struct builder *builder, const struct option_rest *rest)
 {
+	const struct option_number *per_task = &builder->options->records_per_task;
 	struct input *input = &builder->result->input;
 	struct input_request request = {
 		.words = rest->texts,
 		.word_count = rest->count,
 		.files = &builder->options->values_files,
-		.is_nul_separated = builder->options->is_nul_separated,
+		.sources = {
+			.column_separator = builder->options->column_separator,
+			.records_per_task = per_task->is_set ? per_task->value : 1,
+			.links_all = builder->options->links_all,
+			.is_nul_separated = builder->options->is_nul_separated,
+		},
 		.stdin_fd = STDIN_FILENO,
 	};
 	struct err err = ERR_INIT;
@@ -382,10 +389,10 @@ static int build_from_words(struct builder *builder, const struct option_rest *r
 
 	if (input_read(&request, input, &err) < 0)
 		return cli_refuse(builder->cli, "%s", err.text);
-	builder->result->is_single = input->source_count == 0;
-	if (builder->options->name && input->task_count > 1 && !template_has_placeholder(builder->options->name))
+	builder->result->is_single = input->sources.count == 0;
+	if (builder->options->name && input->sources.task_count > 1 && !template_has_placeholder(builder->options->name))
 		return cli_refuse(builder->cli, "--name: one name for %llu tasks; use a template such as '%.40s-{#}'",
-		                  (unsigned long long)input->task_count, builder->options->name);
+		                  (unsigned long long)input->sources.task_count, builder->options->name);
 	status = begin(builder, NULL);
 	return status != 0 ? status : add_input_tasks(builder, input);
 }

@@ -34,6 +34,9 @@ struct submit_options {
 	const char *file;                /* -f */
 	struct option_list values_files; /* -a */
 	bool is_nul_separated;
+	const char *column_separator;
+	struct option_number records_per_task; /* -n */
+	bool links_all;
 };
 
 struct submit_result {

@@ -1,15 +1,18 @@
 #include "cli/template.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum transform { WHOLE, NO_EXTENSION, BASE_NAME, DIRECTORY, BASE_NO_EXTENSION, NUMBER, SLOT };
 
 struct placeholder {
 	enum transform transform;
-	unsigned source; /* 0 = all */
-	size_t length;   /* of the placeholder, braces included */
+	int position;  /* of the value, from 1; from the end when negative; 0 = all */
+	size_t length; /* of the placeholder, braces included */
 };
+
+enum { POSITION_MAX = 100000 };
 
 /* The placeholder at `at`, which is a brace. */
 static bool parse(const char *at, struct placeholder *ret)
@@ -22,21 +25,27 @@ static bool parse(const char *at, struct placeholder *ret)
 		{ "//}", DIRECTORY }, { "/.}", BASE_NO_EXTENSION }, { "#}", NUMBER },
 		{ "%}", SLOT },
 	};
-	size_t i = 1;
-	unsigned source = 0;
+	bool is_from_end = at[1] == '-';
+	size_t digits = is_from_end ? 2 : 1;
+	size_t i = digits;
+	int position = 0;
 
-	while (at[i] >= '0' && at[i] <= '9' && source < 1000)
-		source = source * 10 + (unsigned)(at[i++] - '0');
-	if (i > 1 && source == 0)
+	while (at[i] >= '0' && at[i] <= '9' && position < POSITION_MAX)
+		position = position * 10 + (at[i++] - '0');
+	if ((i > digits || is_from_end) && position == 0)
 		return false;
 	for (size_t form = 0; form < ARRAY_SIZE(forms); form++) {
 		size_t length = strlen(forms[form].text);
 
 		if (strncmp(at + i, forms[form].text, length) != 0)
 			continue;
-		if (source > 0 && forms[form].transform >= NUMBER)
+		if (position > 0 && forms[form].transform >= NUMBER)
 			return false;
-		*ret = (struct placeholder){ .transform = forms[form].transform, .source = source, .length = i + length };
+		*ret = (struct placeholder){
+			.transform = forms[form].transform,
+			.position = is_from_end ? -position : position,
+			.length = i + length,
+		};
 		return true;
 	}
 	return false;
@@ -58,20 +67,43 @@ bool template_has_placeholder(const char *text)
 	return find(text, &found) != NULL;
 }
 
-int template_check(const char *text, unsigned sources, struct err *err)
+bool template_has_slot(const char *text)
 {
 	struct placeholder found;
 
-	for (const char *at = text; (at = find(at, &found)) != NULL; at += found.length) {
+	for (const char *at = text; (at = find(at, &found)) != NULL; at += found.length)
 		if (found.transform == SLOT)
-			return err_say(
-				err, -EINVAL,
-				"{%%} (the slot's number) is not known before a task starts: use {#}, the task's number");
-		if (found.source > sources)
-			return err_say(err, -EINVAL, "%.*s stands for a value of source %u, but there %s %u",
-			               (int)found.length, at, found.source, sources == 1 ? "is" : "are", sources);
-	}
+			return true;
+	return false;
+}
+
+int template_check(const char *text, size_t count, struct err *err)
+{
+	struct placeholder found;
+
+	for (const char *at = text; (at = find(at, &found)) != NULL; at += found.length)
+		if ((size_t)abs(found.position) > count)
+			return err_say(err, -EINVAL, "%.*s stands for a value of source %d, but there %s %zu",
+			               (int)found.length, at, abs(found.position), count == 1 ? "is" : "are", count);
 	return 0;
+}
+
+static size_t without_slashes(const char *text, size_t length)
+{
+	while (length > 1 && text[length - 1] == '/')
+		length--;
+	return length;
+}
+
+/* As dirname(1): slashes at the end do not count. */
+static void cut_directory(const char *value, const char **ret_start, size_t *ret_length)
+{
+	size_t length = without_slashes(value, strlen(value));
+
+	while (length > 0 && value[length - 1] != '/')
+		length--;
+	*ret_start = length > 0 ? value : ".";
+	*ret_length = length > 0 ? without_slashes(value, length) : 1;
 }
 
 /* The part of a value that a transform leaves. */
@@ -82,12 +114,11 @@ static void cut(const char *value, enum transform transform, const char **ret_st
 	const char *dot = strrchr(base, '.');
 	const char *end = value + strlen(value);
 
-	*ret_start = transform == BASE_NAME || transform == BASE_NO_EXTENSION ? base : value;
 	if (transform == DIRECTORY) {
-		*ret_start = slash ? value : ".";
-		*ret_length = slash ? MAX((size_t)(slash - value), (size_t)1) : 1;
+		cut_directory(value, ret_start, ret_length);
 		return;
 	}
+	*ret_start = transform == BASE_NAME || transform == BASE_NO_EXTENSION ? base : value;
 	if ((transform == NO_EXTENSION || transform == BASE_NO_EXTENSION) && dot)
 		end = dot;
 	*ret_length = (size_t)(end - *ret_start);
@@ -121,17 +152,37 @@ void template_add_quoted(struct buf *buf, const char *value)
 	add_quoted(buf, value, strlen(value));
 }
 
+/* The values that a placeholder stands for: [*ret_first, *ret_end). */
+static void find_values(const struct placeholder *placeholder, size_t count, size_t *ret_first, size_t *ret_end)
+{
+	size_t distance = (size_t)abs(placeholder->position);
+
+	*ret_first = 0;
+	*ret_end = count;
+	if (placeholder->position == 0)
+		return;
+	if (distance > count)
+		*ret_end = 0;
+	else
+		*ret_first = placeholder->position > 0 ? distance - 1 : count - distance;
+	*ret_end = MIN(*ret_end, *ret_first + 1);
+}
+
 static void add_values(struct buf *buf, const struct placeholder *placeholder, const struct template_values *values,
                        bool is_quoted)
 {
-	unsigned first = placeholder->source > 0 ? placeholder->source - 1 : 0;
-	unsigned end = placeholder->source > 0 ? placeholder->source : values->count;
+	size_t first, end;
 
 	if (placeholder->transform == NUMBER) {
 		buf_add_format(buf, "%llu", (unsigned long long)values->number);
 		return;
 	}
-	for (unsigned i = first; i < end && i < values->count; i++) {
+	if (placeholder->transform == SLOT) {
+		buf_add_text(buf, values->slot);
+		return;
+	}
+	find_values(placeholder, values->count, &first, &end);
+	for (size_t i = first; i < end; i++) {
 		const char *start;
 		size_t length;
 

@@ -1,6 +1,7 @@
 /*
- * template.h - placeholders in commands, as in GNU parallel: {} the value, {.} without its extension, {/} its base name,
- * {//} its directory, {/.} base name without extension, {#} the task's number, {1} {2.} … the value of one source.
+ * template.h - placeholders in commands, as in GNU parallel: {} the values, {.} without their extension, {/} their base
+ * names, {//} their directories, {/.} base names without extension, {#} the task's number, {%} its slot's number, {1} {2.} …
+ * one of the values, {-1} the last.
  *
  * In a word of an argv a placeholder becomes the value itself; in text for a shell it becomes the value quoted.
  */
@@ -9,20 +10,27 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* One value from each source, and the number of the task, from 1. */
+/* The values of one task, and its number, from 1. */
 struct template_values {
 	const char *const *texts;
-	unsigned count;
+	size_t count;
 	uint64_t number;
+	const char *slot; /* what {%} becomes: a text that the daemon replaces at the start */
 };
 
 /* True when the text holds a placeholder. */
 bool template_has_placeholder(const char *text);
 
-/* Refuses {%}, and {N} beyond the number of sources. 0 or -EINVAL with a sentence. */
-int template_check(const char *text, unsigned sources, struct err *err);
+/* True when the text holds {%}. */
+bool template_has_slot(const char *text);
 
-/* Adds the text with its placeholders replaced; with `is_quoted` for a shell. Several values of {} have blanks between. */
+/* Refuses {N} beyond the number of values a task has. 0 or -EINVAL with a sentence. */
+int template_check(const char *text, size_t count, struct err *err);
+
+/*
+ * Adds the text with its placeholders replaced; with `is_quoted` for a shell. Several values of {} have blanks between; {N}
+ * of a task with fewer values is empty.
+ */
 void template_expand(struct buf *buf, const char *text, const struct template_values *values, bool is_quoted);
 
 /* Adds a value so that a POSIX shell reads it as one word. */

@@ -53,14 +53,14 @@ static const char *text_of(const json_t *event, const char *member)
 /* Name, or the values that the task was made from. */
 static void add_title(const struct watch *watch, uint64_t index, const json_t *event, struct buf *title)
 {
-	const char *texts[INPUT_SOURCES_MAX];
+	CLEANUP(source_values_done) struct source_values list = { 0 };
 	const char *name = text_of(event, "name");
 	struct template_values values;
 
 	if (name) {
 		buf_add_text(title, name);
-	} else if (!watch->batch->is_file && watch->batch->input.source_count > 0) {
-		input_values(&watch->batch->input, index, texts, &values);
+	} else if (!watch->batch->is_file && watch->batch->input.sources.count > 0) {
+		values = input_values(&watch->batch->input, index, &list);
 		input_add_label(title, &values);
 	}
 }

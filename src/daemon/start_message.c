@@ -44,21 +44,40 @@ char *start_message_directory(const struct roster_task *texts, const json_t *spe
 	                 batch->prefix ? batch->prefix : "", cwd ? "/" : "", cwd ? cwd : "");
 }
 
-static uint32_t add_arguments(struct buf *payload, const json_t *spec)
+/* A word of the command, the number of the task's slot in its place. */
+static void add_word(struct buf *payload, const json_t *word, const struct task *task, const json_t *spec)
+{
+	const char *text = json_string_value(word);
+	const char *slot = json_string_value(json_object_get(spec, "slot_text"));
+	bool is_latin1 = json_is_true(json_object_get(spec, "is_latin1"));
+	CLEANUP_BUF struct buf filled = BUF_INIT;
+
+	if (!slot || !*slot || !strstr(text, slot)) {
+		add_string(payload, text, is_latin1);
+		return;
+	}
+	for (const char *at; (at = strstr(text, slot)) != NULL; text = at + strlen(slot)) {
+		buf_add(&filled, text, (size_t)(at - text));
+		buf_add_format(&filled, "%u", task->slot + 1);
+	}
+	buf_add_text(&filled, text);
+	add_string(payload, filled.bytes, is_latin1);
+}
+
+static uint32_t add_arguments(struct buf *payload, const struct task *task, const json_t *spec)
 {
 	const json_t *command = json_object_get(spec, "command");
-	bool is_latin1 = json_is_true(json_object_get(spec, "is_latin1"));
 	size_t index;
 	json_t *word;
 
 	if (!json_is_array(command)) {
 		add_string(payload, "/bin/sh", false);
 		add_string(payload, "-c", false);
-		add_string(payload, json_string_value(json_object_get(spec, "shell")), is_latin1);
+		add_word(payload, json_object_get(spec, "shell"), task, spec);
 		return 3;
 	}
 	json_array_foreach (command, index, word)
-		add_string(payload, json_string_value(word), is_latin1);
+		add_word(payload, word, task, spec);
 	return (uint32_t)json_array_size(command);
 }
 
@@ -88,6 +107,7 @@ static uint32_t add_environment(struct daemon *daemon, struct buf *payload, cons
 		count++;
 	}
 	add_setting(payload, &count, "PARALLEL_TASK_ID=%llu", (unsigned long long)task->id);
+	add_setting(payload, &count, "PARALLEL_JOBSLOT=%u", task->slot + 1);
 	add_setting(payload, &count, "DROVER_TASK=%s", texts->name ? texts->name : "");
 	add_setting(payload, &count, "DROVER_ATTEMPT=%u", task->attempt);
 	add_setting(payload, &count, "DROVER_BATCH=%llu", (unsigned long long)task->batch);
@@ -168,7 +188,7 @@ int start_message_build(struct daemon *daemon, const struct task *task, const st
 	add_string(ret, log_name, false);
 	add_string(ret, texts->batch->environment ? texts->batch->environment->name : "", false);
 	add_string(ret, input ? input : "", false);
-	start.argc = add_arguments(ret, spec);
+	start.argc = add_arguments(ret, task, spec);
 	start.environment_count = add_environment(daemon, ret, task, texts, spec);
 	start.flags = start_flags(task, spec);
 	start.payload_length = ret->length - sizeof(start);

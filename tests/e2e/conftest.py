@@ -47,8 +47,8 @@ def pytest_pyfunc_call(pyfuncitem):
     pyfuncitem.obj = function
 
 
-@pytest.fixture
-def make_drover():
+@contextlib.contextmanager
+def drovers():
     """Makes drovers with state of their own; at the end nothing of them may be left."""
     made = []
 
@@ -72,8 +72,21 @@ def make_drover():
 
 
 @pytest.fixture
+def make_drover():
+    with drovers() as make:
+        yield make
+
+
+@pytest.fixture
 def drover(make_drover):
     return make_drover()
+
+
+@pytest.fixture(scope='module')
+def module_drover():
+    """One for all the tests of a file that need no state of their own."""
+    with drovers() as make:
+        yield make()
 
 
 @pytest.fixture

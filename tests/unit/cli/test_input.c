@@ -42,7 +42,8 @@ struct read_input {
 static void read_words(struct read_input *read, const char *words, const char *stdin_text, const char *file)
 {
 	CLEANUP_FD int fd = make_stdin(stdin_text);
-	struct input_request request = { .words = read->words, .files = &read->files, .stdin_fd = fd };
+	struct input_request request = { .words = read->words, .files = &read->files, .stdin_fd = fd,
+		                          .sources = { .records_per_task = 1 } };
 
 	*read = (struct read_input){ .text = xstrdup(words) };
 	if (file) {
@@ -70,15 +71,14 @@ static void done(struct read_input *read)
 /* What all tasks run: words as [a][b], text for a shell as <text>, a line each. */
 static char *show(const struct read_input *read)
 {
+	struct source_values list = { 0 };
 	struct input_command command = { 0 };
 	struct buf buf = BUF_INIT;
 
-	for (uint64_t i = 0; i < read->input.task_count; i++) {
-		const char *texts[INPUT_SOURCES_MAX];
-		struct template_values values;
+	for (uint64_t i = 0; i < read->input.sources.task_count; i++) {
+		struct template_values values = input_values(&read->input, i, &list);
 		const char *at;
 
-		input_values(&read->input, i, texts, &values);
 		input_command(&read->input, &values, &command);
 		at = command.bytes.bytes ? command.bytes.bytes : "";
 		for (size_t word = 0; word < command.word_count; word++, at += strlen(at) + 1)
@@ -88,6 +88,7 @@ static char *show(const struct read_input *read)
 		buf_add_byte(&buf, '\n');
 	}
 	buf_done(&command.bytes);
+	source_values_done(&list);
 	return buf_take(&buf);
 }
 
@@ -114,6 +115,9 @@ static const struct row {
 	{ "echo|:::|a|b|:::|1|2", NULL, NULL, "[echo][a][1]\n[echo][a][2]\n[echo][b][1]\n[echo][b][2]\n" },
 	{ "echo|{}|-|{2}{1}|:::|a|:::|1|2", NULL, NULL, "[echo][a][1][-][1a]\n[echo][a][2][-][2a]\n" },
 	{ "echo|:::", NULL, NULL, "" },
+	{ "echo|{1}-{2}|:::|a|b|:::+|1|2|3|:::|X", NULL, NULL, "[echo][a-1]\n[echo][b-2]\n" },
+	{ "echo|{-1}{2.}|:::|a.b|:::|c.d", NULL, NULL, "[echo][c.dc]\n" },
+	{ "echo {%}|:::|{%}", NULL, NULL, "<echo {%1}>\n" },
 	/* without a command the values are commands */
 	{ ":::|true|echo a b", NULL, NULL, "[true]\n<echo a b>\n" },
 	/* standard input: only for a placeholder, or when asked for */
@@ -148,9 +152,10 @@ static const struct fault {
 	const char *says;
 } faults[] = {
 	{ "", NULL, "no command was given" },
-	{ "echo|{%}|:::|a", NULL, "{%}" },
 	{ "echo|{2}|:::|a", NULL, "{2} stands for a value of source 2, but there is 1" },
-	{ "echo|::::|f", NULL, "'::::' is not supported" },
+	{ "echo|{-2}|:::|a", NULL, "{-2} stands for a value of source 2, but there is 1" },
+	{ "echo|::::|/nowhere/f", NULL, "cannot open '/nowhere/f'" },
+	{ "echo|:::+|a", NULL, "begin with ':::'" },
 	{ "echo", "/nowhere/values", "cannot open '/nowhere/values'" },
 	{ "echo", "/", "cannot read values from '/'" },
 };
@@ -175,7 +180,10 @@ static void test_values_that_end_with_nul(void **state)
 	const char *dash = "-";
 	char echo[] = "echo";
 	char *words[] = { echo };
-	struct input_request request = { .words = words, .word_count = 1, .files = &files, .is_nul_separated = true };
+	struct input_request request = { .words = words,
+		                         .word_count = 1,
+		                         .files = &files,
+		                         .sources = { .records_per_task = 1, .is_nul_separated = true } };
 	struct input input;
 	struct err err = ERR_INIT;
 	int ends[2];
@@ -190,10 +198,10 @@ static void test_values_that_end_with_nul(void **state)
 		request.stdin_fd = ends[0];
 		if (i == 0) {
 			assert_int_equal(input_read(&request, &input, &err), 0);
-			assert_int_equal(input.task_count, 2);
-			assert_string_equal(input.sources[0].values[0], "a\nb");
+			assert_int_equal(input.sources.task_count, 2);
+			assert_string_equal(input.sources.items[0].values[0], "a\nb");
 		} else {
-			request.is_nul_separated = false;
+			request.sources.is_nul_separated = false;
 			assert_int_equal(input_read(&request, &input, &err), -EINVAL);
 			assert_non_null(strstr(err.text, "-0"));
 		}

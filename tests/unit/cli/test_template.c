@@ -77,7 +77,9 @@ static const struct value {
 	{ "/x", "/x", "/x", "/" },
 	{ "a.d/b", "a.d/b", "a.d/b", "a.d" },
 	{ "a/.hidden", "a/.hidden", "a/", "a" },
-	{ "trailing/", "trailing/", "trailing/", "trailing" },
+	{ "trailing/", "trailing/", "trailing/", "." },
+	{ "a//b", "a//b", "a//b", "a" },
+	{ "//", "//", "//", "/" },
 };
 
 static void test_values(void **state)
@@ -118,8 +120,10 @@ static void test_refusals(void **state)
 	assert_int_equal(template_check("{1} {2.}", 2, &err), 0);
 	assert_int_equal(template_check("{3}", 2, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "{3} stands for a value of source 3, but there are 2"));
-	assert_int_equal(template_check("echo {%}", 1, &err), -EINVAL);
-	assert_non_null(strstr(err.text, "{#}"));
+	assert_int_equal(template_check("{-3}", 2, &err), -EINVAL);
+	assert_int_equal(template_check("{99999}", SIZE_MAX, &err), 0);
+	assert_true(template_has_slot("x{%}"));
+	assert_false(template_has_slot("{#} {1%}"));
 }
 
 int main(void)
