@@ -16,13 +16,33 @@
 
 enum { COMMANDS_MAX = 64, HELP_NAME_WIDTH = 16 };
 
+/* clang-format off */
 const struct command *const cli_commands[] = {
-	&command_run,    &command_add,          &command_ls,          &command_show,           &command_why,
-	&command_logs,   &command_wait,         &command_cancel,      &command_retry,          &command_release,
-	&command_suspend, &command_resume,
-	&command_status, &command_daemon_start, &command_daemon_stop, &command_daemon_restart, &command_daemon_status,
-	&command_clean,  &command_doctor,       &command_version,     &command_help,           NULL,
+	&command_run,
+	&command_add,
+	&command_ls,
+	&command_show,
+	&command_why,
+	&command_logs,
+	&command_events,
+	&command_wait,
+	&command_cancel,
+	&command_retry,
+	&command_release,
+	&command_suspend,
+	&command_resume,
+	&command_status,
+	&command_daemon_start,
+	&command_daemon_stop,
+	&command_daemon_restart,
+	&command_daemon_status,
+	&command_clean,
+	&command_doctor,
+	&command_version,
+	&command_help,
+	NULL,
 };
+/* clang-format on */
 
 struct option_set cli_option_set(const struct command *command)
 {
@@ -116,6 +136,15 @@ void cli_print_json(struct cli *cli, const json_t *value)
 	ASSERT(text);
 	buf_add_text(&cli->out, text);
 	buf_add_byte(&cli->out, '\n');
+	free(text);
+}
+
+void cli_print_json_line(struct cli *cli, const json_t *value)
+{
+	char *text = json_dumps(value, JSON_COMPACT);
+
+	ASSERT(text);
+	buf_add_format(&cli->out, "%s\n", text);
 	free(text);
 }
 

@@ -20,6 +20,9 @@ enum {
 	CLI_INTERRUPTED = 130,
 };
 
+/* Output that comes piece by piece is written when so much has gathered. */
+enum { CLI_FLUSH_BYTES = 64 << 10 };
+
 struct command;
 
 /* What every handler gets. */
@@ -84,6 +87,9 @@ void cli_flush(struct cli *cli);
 /* Adds a JSON value and a newline to the output: on one line, or indented on a terminal. */
 void cli_print_json(struct cli *cli, const json_t *value);
 
+/* One line, also on a terminal: whoever asks for JSON of a stream reads line by line. */
+void cli_print_json_line(struct cli *cli, const json_t *value);
+
 /* An object with every field of the interface's definition `object`, unknown ones null, in its order; a new reference. */
 json_t *cli_complete(int object, const json_t *value);
 
@@ -100,6 +106,7 @@ extern const struct command *const cli_commands[];
 extern const struct command command_run, command_add;                              /* run.c */
 extern const struct command command_ls, command_show, command_why, command_status; /* list.c */
 extern const struct command command_logs;                                          /* logs.c */
+extern const struct command command_events;                                        /* eventlog.c */
 extern const struct command command_wait;                                          /* wait.c */
 extern const struct command command_cancel, command_retry, command_release;        /* control.c */
 extern const struct command command_suspend, command_resume;                       /* control.c */

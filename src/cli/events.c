@@ -2,23 +2,25 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 
+#include "cli/refs.h"
 #include "cli/results.h"
 
-enum { RESUME_PAUSE_MS = 50, RESUME_ATTEMPTS = CLIENT_RESUME_S * 1000 / RESUME_PAUSE_MS, TELL_AFTER = 40 };
+enum {
+	RESUME_PAUSE_MS = 50,
+	RESUME_ATTEMPTS = CLIENT_RESUME_S * 1000 / RESUME_PAUSE_MS,
+	RESUME_LONG_PAUSE_MS = 1000, /* of who never gives up */
+	TELL_AFTER = 40,
+};
 
 int events_subscribe(struct events *events, const struct events_filter *filter, bool *ret_is_gap)
 {
 	struct client_error error = { 0 };
 	json_t *params = json_object();
 	json_t *result;
-	char batch[24];
 
-	if (filter->batch > 0) {
-		snprintf(batch, sizeof(batch), "%llu", (unsigned long long)filter->batch);
-		json_object_set_new(params, "batch", json_string(batch));
-	}
+	if (filter->batch)
+		json_object_set_new(params, "batch", refs_string(filter->batch));
 	if (filter->is_final_only)
 		json_object_set_new(params, "is_final_only", json_true());
 	if (filter->after_seq >= 0)
@@ -34,7 +36,7 @@ int events_subscribe(struct events *events, const struct events_filter *filter, 
 	json_decref(params);
 	if (!result)
 		return cli_fail(events->cli, &error);
-	*ret_is_gap = json_is_true(json_object_get(result, "is_gap"));
+	*ret_is_gap = json_is_true(json_object_get(result, "is_gap")) || client_gap(events->client).is_new_log;
 	json_decref(result);
 	return 0;
 }
@@ -47,7 +49,8 @@ static enum event_outcome come_back(struct events *events)
 	bool is_gap;
 	int code;
 
-	if (events->failures > 0 && poll(&other, 1, RESUME_PAUSE_MS) > 0)
+	if (events->failures > 0 &&
+	    poll(&other, 1, events->failures < RESUME_ATTEMPTS ? RESUME_PAUSE_MS : RESUME_LONG_PAUSE_MS) > 0)
 		return EVENTS_NONE;
 	code = client_resume(events->client, &is_gap, &error);
 	if (code == 0) {
@@ -59,7 +62,7 @@ static enum event_outcome come_back(struct events *events)
 	}
 	if (++events->failures == TELL_AFTER)
 		cli_tell(events->cli, "the daemon is gone; waiting for it to come back (tasks go on meanwhile)");
-	if (code == -EAGAIN && events->failures < RESUME_ATTEMPTS)
+	if (code == -EAGAIN && (events->is_endless || events->failures < RESUME_ATTEMPTS))
 		return EVENTS_NONE;
 	cli_tell(events->cli, "the daemon did not come back; tasks go on, 'drover wait' and 'drover ls' tell how they end");
 	events->exit_status = cli_fail(events->cli, &error);

@@ -19,11 +19,12 @@ struct events {
 	int exit_status;   /* after EVENTS_LOST */
 	unsigned failures; /* attempts to connect since the loss */
 	bool is_lost;
+	bool is_endless; /* never gives up: EVENTS_LOST only when coming back is of no use */
 };
 
-/* Subscribes from `after_seq` (−1 = from now): only the ends of tasks, and of one batch (0 = all). 0 or an exit status. */
+/* Subscribes from `after_seq` (−1 = from now): only ends of tasks, and of one batch (NULL = all). 0 or an exit status. */
 struct events_filter {
-	uint64_t batch;
+	const char *batch; /* id or name */
 	int64_t after_seq;
 	bool is_final_only;
 };

@@ -115,7 +115,8 @@ static int show_task(struct reading *reading, const char *ref)
 static int follow(struct reading *reading)
 {
 	struct events events = { .cli = reading->cli, .client = reading->client, .other_fd = -1 };
-	struct events_filter filter = { .after_seq = -1, .batch = reading->batch };
+	CLEANUP_FREE char *batch = xasprintf("%llu", (unsigned long long)reading->batch);
+	struct events_filter filter = { .after_seq = -1, .batch = batch };
 	CLEANUP_FREE char *ref = xasprintf("%llu", (unsigned long long)reading->id);
 	int pause_ms = FOLLOW_PAUSE_MIN_MS;
 	bool is_gap;

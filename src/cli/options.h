@@ -19,6 +19,20 @@ enum option_kind {
 	OPTION_DURATION, /* struct option_number, nanoseconds: needs a unit unless 0 */
 };
 
+/* What the values of an option, or the arguments of a command, are: for the completion of shells. */
+enum option_values {
+	OPTION_VALUES_ANY, /* nothing can be said */
+	OPTION_VALUES_FILE,
+	OPTION_VALUES_DIRECTORY,
+	OPTION_VALUES_TASK,
+	OPTION_VALUES_BATCH,
+	OPTION_VALUES_STATE,
+	OPTION_VALUES_COMMAND, /* a program and its arguments */
+	OPTION_VALUES_SHELL,
+	OPTION_VALUES_DROVER,  /* a command of this program */
+	OPTION_VALUES_MAX
+};
+
 struct option_row {
 	char letter; /* 0 = none */
 	const char *name;
@@ -27,6 +41,8 @@ struct option_row {
 	size_t offset; /* of its place in the command's own structure */
 	const char *meaning;
 	uint64_t limit;       /* OPTION_COUNT */
+	enum option_values values;
+	const char *choices;  /* not NULL: the only values, with '|' between them; others are refused */
 	const char *fallback; /* not NULL: "--name" alone means this, and a value needs "=" */
 };
 

@@ -5,8 +5,6 @@
 
 #include "base/fd.h"
 
-enum { FLUSH_BYTES = 64 << 10 };
-
 static bool is_filtered(const struct output *output)
 {
 	return !output->is_raw && (output->is_error ? output->cli->is_error_terminal : output->cli->is_out_terminal);
@@ -50,7 +48,7 @@ static void pass(struct output *output, const char *bytes, size_t length)
 
 	if (!output->is_error) {
 		add_plain(output, &output->cli->out, bytes, length);
-		if (output->cli->out.length >= FLUSH_BYTES)
+		if (output->cli->out.length >= CLI_FLUSH_BYTES)
 			cli_flush(output->cli);
 		return;
 	}

@@ -119,14 +119,6 @@ static void print_in_order(struct watch *watch)
 	}
 }
 
-/* One line, also on a terminal: whoever asks for JSON reads line by line. */
-static void print_json_line(struct watch *watch, const json_t *value)
-{
-	CLEANUP_FREE char *line = json_dumps(value, JSON_COMPACT);
-
-	buf_add_format(&watch->cli->out, "%s\n", line ? line : "{}");
-}
-
 static void handle_end(struct watch *watch, uint64_t index, json_t *event)
 {
 	watch->has_ended[index] = true;
@@ -136,7 +128,7 @@ static void handle_end(struct watch *watch, uint64_t index, json_t *event)
 	if (watch->batch->count == 1)
 		watch->single_end = json_incref(event);
 	if (watch->options->is_json)
-		print_json_line(watch, event);
+		cli_print_json_line(watch->cli, event);
 	if (watch->options->keeps_order)
 		print_in_order(watch);
 	else
@@ -353,8 +345,9 @@ static void init(struct watch *watch)
 
 static int subscribe(struct watch *watch)
 {
+	CLEANUP_FREE char *batch = xasprintf("%llu", (unsigned long long)watch->batch->batch);
 	struct events_filter filter = {
-		.batch = watch->batch->batch,
+		.batch = batch,
 		.after_seq = watch->batch->seq,
 		.is_final_only = !watch->is_streaming &&
 		                 (watch->progress.mode == PROGRESS_NONE || watch->progress.mode == PROGRESS_FAILURES),
@@ -390,7 +383,7 @@ static void print_closing(struct watch *watch)
 	if (watch->options->is_json) {
 		json_t *summary = tally_json(&watch->tally, watch->batch->batch, spent_ns);
 
-		print_json_line(watch, summary);
+		cli_print_json_line(watch->cli, summary);
 		json_decref(summary);
 		return;
 	}

@@ -37,6 +37,7 @@ struct client {
 	json_t *hello;
 	json_t *subscription; /* params, or NULL */
 	uint64_t seq;         /* of the latest event seen */
+	struct client_gap gap;
 };
 
 int client_fail(struct client_error *error, const struct err *cause)
@@ -362,7 +363,8 @@ static bool is_repeatable(enum api_method method)
 {
 	return method == API_TASK_LIST || method == API_TASK_SHOW || method == API_TASK_WHY || method == API_STATUS ||
 	       method == API_DAEMON_STATUS || method == API_TASK_CANCEL || method == API_TASK_RELEASE ||
-	       method == API_TASK_SUSPEND || method == API_TASK_RESUME || method == API_CLEAN;
+	       method == API_TASK_SUSPEND || method == API_TASK_RESUME || method == API_CLEAN ||
+	       method == API_EVENTS_LIST;
 }
 
 json_t *client_call(struct client *client, enum api_method method, json_t *params, struct client_error *error)
@@ -380,6 +382,21 @@ json_t *client_call(struct client *client, enum api_method method, json_t *param
 	return result;
 }
 
+/* What the answer to a subscription says is missing. True when something is. */
+static bool note_gap(struct client *client, const json_t *result)
+{
+	uint64_t latest = (uint64_t)json_integer_value(json_object_get(result, "seq"));
+
+	client->gap = (struct client_gap){
+		.from = (uint64_t)json_integer_value(json_object_get(result, "missing_from")),
+		.to = (uint64_t)json_integer_value(json_object_get(result, "missing_to")),
+		.is_new_log = latest < client->seq,
+	};
+	if (client->gap.is_new_log)
+		client->seq = latest;
+	return client->gap.is_new_log || json_is_true(json_object_get(result, "is_gap"));
+}
+
 json_t *client_subscribe(struct client *client, json_t *params, struct client_error *error)
 {
 	json_t *result = call_once(client, API_EVENTS_SUBSCRIBE, params, -1, error);
@@ -391,11 +408,17 @@ json_t *client_subscribe(struct client *client, json_t *params, struct client_er
 	}
 	json_decref(client->subscription);
 	client->subscription = params;
-	if (after > 0)
-		client->seq = MAX(client->seq, (uint64_t)after);
+	if (json_is_integer(json_object_get(params, "after_seq")))
+		client->seq = (uint64_t)MAX(after, (json_int_t)0);
 	else
 		client->seq = MAX(client->seq, (uint64_t)json_integer_value(json_object_get(result, "seq")));
+	note_gap(client, result);
 	return result;
+}
+
+struct client_gap client_gap(const struct client *client)
+{
+	return client->gap;
 }
 
 int client_fd(const struct client *client)
@@ -432,7 +455,7 @@ static int renew_subscription(struct client *client, bool *ret_is_gap, struct cl
 	result = call_once(client, API_EVENTS_SUBSCRIBE, client->subscription, -1, error);
 	if (!result)
 		return error->code < 0 ? -EAGAIN : -EPROTO;
-	*ret_is_gap = json_is_true(json_object_get(result, "is_gap"));
+	*ret_is_gap = note_gap(client, result);
 	json_decref(result);
 	return 0;
 }

@@ -71,6 +71,14 @@ json_t *client_receive(struct client *client, uint64_t id, struct client_error *
  */
 json_t *client_subscribe(struct client *client, json_t *params, struct client_error *error);
 
+/* What the latest subscription, or its renewal, could not get: events from … to (0 = none), or the log is another one. */
+struct client_gap {
+	uint64_t from;
+	uint64_t to;
+	bool is_new_log; /* its numbers are below those seen: the state directory was made anew */
+};
+struct client_gap client_gap(const struct client *client);
+
 /* The descriptor to poll for reading. It changes with client_resume(). */
 int client_fd(const struct client *client);
 

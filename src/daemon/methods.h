@@ -12,6 +12,7 @@ void methods_fill(struct daemon *daemon, struct server_options *options);
 void methods_draft_fill(server_handler handlers[API_METHOD_MAX]);
 void methods_submit_fill(server_handler handlers[API_METHOD_MAX]);
 void methods_tasks_fill(server_handler handlers[API_METHOD_MAX]);
+void methods_events_fill(server_handler handlers[API_METHOD_MAX]);
 
 /* Answers store-failed or stopping and returns true when nothing new may be accepted. */
 bool methods_refuse_writes(struct daemon *daemon, struct request *request);
@@ -22,6 +23,12 @@ void methods_reply_durable(struct daemon *daemon, struct request *request, json_
 /* Drops the drafts of a connection; all of them at the end. */
 void drafts_drop(struct daemon *daemon, uint64_t client);
 void drafts_done(struct daemon *daemon);
+
+/* Ends the replay of a connection that is gone. */
+void events_drop(struct client *client);
+
+/* Goes on with a connection's replay now that it has read some of it: server_options.on_room. */
+void events_on_room(void *context, struct client *client);
 
 /* Wakes what waits for drained tasks: called when the last active one has ended. */
 void methods_on_drained(struct daemon *daemon);

@@ -145,14 +145,19 @@ static void set_outcome(struct daemon *daemon, json_t *object, const struct task
 	set(object, "branch", field_or_null(texts->result, "branch"));
 }
 
-static json_t *log_path_or_null(const struct daemon *daemon, const struct task *task)
+static json_t *log_path_of(const struct daemon *daemon, uint64_t task, uint32_t attempt)
 {
 	char name[64];
 
-	if (task->attempt == 0)
+	if (attempt == 0)
 		return json_null();
-	attempts_log_name(task->id, task->attempt, name);
+	attempts_log_name(task, attempt, name);
 	return json_sprintf("%s/%s", daemon->state_dir, name);
+}
+
+static json_t *log_path_or_null(const struct daemon *daemon, const struct task *task)
+{
+	return log_path_of(daemon, task->id, task->attempt);
 }
 
 json_t *present_task(struct daemon *daemon, uint32_t index)
@@ -321,21 +326,45 @@ json_t *present_details(struct daemon *daemon, uint32_t index)
 	return object;
 }
 
-void present_add_event_data(struct buf *data, const struct task *task, const struct effect *effect)
+void present_add_event_data(struct buf *data, const struct turn_event *event)
 {
-	buf_add_format(data, "{\"attempt\":%u", task->attempt);
-	if (task_state_is_final(effect->to) || (effect->to == TASK_QUEUED && effect->from != TASK_STATE_MAX)) {
-		buf_add_format(data, ",\"cause\":\"%s\"", cause_kind_name(task->cause.kind));
-		if (task->exit_code >= 0)
-			buf_add_format(data, ",\"exit_code\":%d", task->exit_code);
-		if (task->exit_signal > 0)
-			buf_add_format(data, ",\"signal\":%d", task->exit_signal);
-	}
+	buf_add_format(data, "{\"attempt\":%u", event->attempt);
+	if (event->cause != CAUSE_NONE)
+		buf_add_format(data, ",\"cause\":\"%s\"", cause_kind_name(event->cause));
+	if (event->exit_code >= 0)
+		buf_add_format(data, ",\"exit_code\":%d", event->exit_code);
+	if (event->exit_signal > 0)
+		buf_add_format(data, ",\"signal\":%d", event->exit_signal);
 	buf_add_byte(data, '}');
 }
 
-/* `attempt` is taken. */
-static json_t *event_object(struct daemon *daemon, const struct store_event *event, enum task_state state, json_t *attempt)
+/* The task is still as it was at the event, so that what is known of it goes with it. */
+static bool is_as_logged(const struct task *task, const struct turn_event *event)
+{
+	bool has_outcome = event->state < TASK_STATE_MAX &&
+	                   (task_state_is_final(event->state) || event->state == TASK_QUEUED);
+
+	return has_outcome && task->state == event->state && task->attempt == event->attempt;
+}
+
+/* How an attempt ended, from what the log says of it: the task has gone on since. */
+static void set_logged_outcome(json_t *object, const struct turn_event *event)
+{
+	json_t *signal = signal_name(event->exit_signal);
+	json_t *cause = json_null();
+
+	if (event->cause == CAUSE_EXIT)
+		cause = json_sprintf("exit %d", event->exit_code);
+	else if (event->cause == CAUSE_SIGNAL && json_is_string(signal))
+		cause = json_sprintf("signal %s", json_string_value(signal));
+	else if (event->cause != CAUSE_NONE)
+		cause = json_string(cause_kind_name(event->cause));
+	set(object, "cause", cause);
+	set(object, "exit_code", event->exit_code >= 0 ? json_integer(event->exit_code) : json_null());
+	set(object, "signal", signal);
+}
+
+static json_t *event_object(struct daemon *daemon, const struct turn_event *event, const char *kind)
 {
 	uint32_t index = core_index(daemon->core, event->task);
 	json_t *object = json_object();
@@ -343,43 +372,66 @@ static json_t *event_object(struct daemon *daemon, const struct store_event *eve
 
 	set(object, "seq", json_integer((json_int_t)event->seq));
 	set(object, "at", time_or_null(event->at_ms));
-	set(object, "kind", json_string(event->kind));
+	set(object, "kind", json_string(kind));
 	set(object, "task", event->task ? json_integer((json_int_t)event->task) : json_null());
 	set(object, "batch", event->batch ? json_integer((json_int_t)event->batch) : json_null());
-	set(object, "state", state < TASK_STATE_MAX ? json_string(task_state_name(state)) : json_null());
-	set(object, "attempt", attempt);
-	if (index == TASK_NONE)
+	set(object, "state", event->state < TASK_STATE_MAX ? json_string(task_state_name(event->state)) : json_null());
+	set(object, "attempt", json_integer(event->attempt));
+	if (index == TASK_NONE) {
+		set_logged_outcome(object, event);
 		return object;
+	}
 	task = core_task_at(daemon->core, index);
 	set(object, "name", string_or_null(roster_task(&daemon->roster, index)->name));
-	set(object, "log_path", log_path_or_null(daemon, task));
-	if (task_state_is_final(state) || state == TASK_QUEUED)
-		set_outcome(daemon, object, task, roster_task(&daemon->roster, index));
-	if (task_state_is_final(state))
+	set(object, "log_path", log_path_of(daemon, event->task, event->attempt));
+	if (!is_as_logged(task, event)) {
+		set_logged_outcome(object, event);
+		return object;
+	}
+	set_outcome(daemon, object, task, roster_task(&daemon->roster, index));
+	if (task_state_is_final(event->state))
 		set(object, "output_bytes", output_bytes_or_null(&task->usage));
 	return object;
+}
+
+static int number_of(const json_t *data, const char *name, int absent)
+{
+	const json_t *value = json_object_get(data, name);
+
+	return json_is_integer(value) ? (int)json_integer_value(value) : absent;
+}
+
+/* The kind of a cause by its name; CAUSE_NONE for one that is not known. */
+static enum cause_kind find_cause(const char *name)
+{
+	for (unsigned kind = 0; name && kind < CAUSE_MAX; kind++)
+		if (strcmp(cause_kind_name(kind), name) == 0)
+			return kind;
+	return CAUSE_NONE;
 }
 
 json_t *present_event(struct daemon *daemon, const struct store_event *event, enum task_state state)
 {
 	json_t *data = event->data ? json_loads(event->data, 0, NULL) : NULL;
-	json_t *object = event_object(daemon, event, state, field_or_null(data, "attempt"));
+	struct turn_event line = {
+		.seq = event->seq,
+		.task = event->task,
+		.batch = event->batch,
+		.at_ms = event->at_ms,
+		.attempt = (uint32_t)number_of(data, "attempt", 0),
+		.exit_code = number_of(data, "exit_code", -1),
+		.exit_signal = number_of(data, "signal", 0),
+		.cause = find_cause(json_string_value(json_object_get(data, "cause"))),
+		.state = state,
+	};
 
 	json_decref(data);
-	return object;
+	return event_object(daemon, &line, event->kind);
 }
 
 json_t *present_turn_event(struct daemon *daemon, const struct turn_event *event)
 {
-	struct store_event line = {
-		.seq = event->seq,
-		.at_ms = event->at_ms,
-		.task = event->task,
-		.batch = event->batch,
-		.kind = present_event_kind(event->state),
-	};
-
-	return event_object(daemon, &line, event->state, json_integer(event->attempt));
+	return event_object(daemon, event, present_event_kind(event->state));
 }
 
 static json_t *present_states(const struct core_totals *totals)

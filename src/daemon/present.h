@@ -29,8 +29,8 @@ const char *present_event_kind(enum task_state state);
 /* The state of an event kind made by present_event_kind(), TASK_STATE_MAX for any other. */
 enum task_state present_event_state(const char *kind);
 
-/* Adds the data of an event's line: attempt, and what the state tells at its end. */
-void present_add_event_data(struct buf *data, const struct task *task, const struct effect *effect);
+/* Adds the data of an event's line: attempt, and how it ended where it did. */
+void present_add_event_data(struct buf *data, const struct turn_event *event);
 
 /* STATUS and DAEMON_STATUS; new references. */
 json_t *present_status(struct daemon *daemon);

@@ -32,6 +32,11 @@ struct server_options {
 	 * inside server_reply(), _fail(), _publish() or _send_event().
 	 */
 	void (*on_disconnect)(void *context, struct client *client);
+	/*
+	 * From the loop, when little waits to be read by a connection that server_set_stream() gave something: time to send
+	 * more of a long answer. May be NULL.
+	 */
+	void (*on_room)(void *context, struct client *client);
 	json_t *(*make_hello)(void *context);         /* result of hello, new reference */
 	unsigned patience_ms;                         /* with clients that keep us waiting; 0 = API_LINE_TIMEOUT_S */
 };
@@ -77,6 +82,16 @@ struct server_filter {
 	bool is_final_only;
 };
 void server_subscribe(struct client *client, const struct server_filter *filter);
+
+/* Ends the subscription, if there is one. */
+void server_unsubscribe(struct client *client);
+
+/* What is being sent to a connection piece by piece, the handlers' own; NULL = nothing. While set, on_room() is called. */
+void server_set_stream(struct client *client, void *stream);
+void *server_stream(const struct client *client);
+
+/* True while so much waits to be read that a stream must pause until on_room(); a connection that ends has no room. */
+bool server_has_room(const struct client *client);
 
 /* True when some subscriber's filter takes such an event: else it need not be made. A NULL server has none. */
 bool server_has_subscriber(const struct server *server, uint64_t batch, bool is_final);

@@ -64,6 +64,23 @@ void client_send(struct client *client, struct packet *packet)
 	client_mark_dirty(client);
 }
 
+void server_set_stream(struct client *client, void *stream)
+{
+	client->stream = stream;
+	if (stream)
+		client_mark_dirty(client);
+}
+
+void *server_stream(const struct client *client)
+{
+	return client->stream;
+}
+
+bool server_has_room(const struct client *client)
+{
+	return client->state < CLIENT_ENDING && client->output.size <= QUEUE_PAUSE;
+}
+
 void client_mark_dirty(struct client *client)
 {
 	if (client->state == CLIENT_GONE)
@@ -191,6 +208,8 @@ void client_beat(struct client *client)
 		client_drop(client);
 	if (takes_input(client))
 		client_process(client);
+	if (client->stream && server_has_room(client) && client->server->options.on_room)
+		client->server->options.on_room(client->server->options.context, client);
 	client_settle(client);
 	client_unref(client);
 }

@@ -96,6 +96,7 @@ struct client {
 	bool is_subscribed;
 	bool is_dirty; /* to be flushed in the next iteration */
 	struct server_filter filter;
+	void *stream;
 	unsigned references; /* its handle, each request, the call in progress */
 	unsigned pending;    /* requests */
 	uint64_t since_ms;   /* when it was last seen to keep us waiting; 0 = it does not */

@@ -272,3 +272,8 @@ void server_subscribe(struct client *client, const struct server_filter *filter)
 	client->filter = *filter;
 	client->is_subscribed = true;
 }
+
+void server_unsubscribe(struct client *client)
+{
+	client->is_subscribed = false;
+}

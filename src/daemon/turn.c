@@ -69,28 +69,30 @@ static void log_change(struct daemon *daemon, const struct effect *effect)
 {
 	struct generation *next = &daemon->turn.next;
 	const struct task *task = core_task_at(daemon->core, effect->index);
+	bool has_ended = task_state_is_final(effect->to) || (effect->to == TASK_QUEUED && effect->from != TASK_STATE_MAX);
 	CLEANUP_BUF struct buf data = BUF_INIT;
-	struct store_event event = {
+	struct turn_event event = {
 		.seq = ++daemon->last_seq,
+		.task = task->id,
+		.batch = task->batch,
 		.at_ms = daemon->now_ms,
-		.task = task->id,
-		.batch = task->batch,
-		.kind = present_event_kind(effect->to),
-	};
-
-	present_add_event_data(&data, task, effect);
-	event.data = data.bytes;
-	store_txn_append_event(turn_txn(daemon), &event);
-	next->last_seq = event.seq;
-	next->events = grow(next->events, next->event_count, &next->event_capacity, sizeof(*next->events));
-	next->events[next->event_count++] = (struct turn_event){
-		.seq = event.seq,
-		.task = task->id,
-		.batch = task->batch,
-		.at_ms = event.at_ms,
 		.attempt = task->attempt,
+		.exit_code = has_ended ? task->exit_code : -1,
+		.exit_signal = has_ended ? task->exit_signal : 0,
+		.cause = has_ended ? (uint8_t)task->cause.kind : CAUSE_NONE,
 		.state = effect->to,
 	};
+
+	present_add_event_data(&data, &event);
+	store_txn_append_event(turn_txn(daemon), &(struct store_event){ .seq = event.seq,
+	                                                                .at_ms = event.at_ms,
+	                                                                .task = event.task,
+	                                                                .batch = event.batch,
+	                                                                .kind = present_event_kind(effect->to),
+	                                                                .data = data.bytes });
+	next->last_seq = event.seq;
+	next->events = grow(next->events, next->event_count, &next->event_capacity, sizeof(*next->events));
+	next->events[next->event_count++] = event;
 }
 
 /* An attempt that is to start gets a number by which its record is known from any other's. */

@@ -22,7 +22,10 @@ struct turn_event {
 	uint64_t batch;
 	int64_t at_ms;
 	uint32_t attempt;
-	uint8_t state; /* enum task_state */
+	int32_t exit_code;   /* −1 = none */
+	int32_t exit_signal; /* 0 = none */
+	uint8_t cause;       /* enum cause_kind, of an attempt's end */
+	uint8_t state;       /* enum task_state */
 };
 
 struct turn_waiting {
