@@ -24,6 +24,7 @@ void str_trim_utf8(char *text);
 
 /* True when the name matches [A-Za-z0-9._-]{1,64}, is not all digits, and does not begin with '-' or '.'. */
 bool str_is_task_name(const char *name);
+#define STR_TASK_NAME_RULE "1 to 64 of A-Z a-z 0-9 . _ -, not beginning with . or -, and not digits alone"
 
 /* A whole decimal number from 0 to `limit`, nothing around it. Returns 0, -EINVAL or -ERANGE. */
 int str_parse_u64(const char *text, uint64_t limit, uint64_t *ret);

@@ -52,21 +52,35 @@ static const struct unit *find_unit(const struct unit *units, size_t count, cons
 	return NULL;
 }
 
+/* What is meant by the 30 of 1h30. */
+static const char *unit_below(const struct unit *unit)
+{
+	if (unit->factor >= 86400e9)
+		return "h";
+	if (unit->factor >= 3600e9)
+		return "m";
+	return unit->factor >= 60e9 ? "s" : "ms";
+}
+
 int units_parse_duration(const char *text, uint64_t *ret_ns, struct err *err)
 {
+	const struct unit *unit = NULL;
 	const char *at = text;
 	double total = 0;
 
 	if (*at == '\0')
 		return err_say(err, -EINVAL, "'' is no duration: write one like 30s, 5m or 1h30m");
 	while (*at != '\0') {
-		const struct unit *unit;
 		size_t length;
 		double number;
 
 		if (parse_number(&at, &number) < 0)
 			return err_say(err, -EINVAL, "'%s' is no duration: write one like 30s, 5m or 1h30m", text);
+		at += strspn(at, " ");
 		length = strspn(at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+		if (length == 0 && *at == '\0' && unit)
+			return err_say(err, -EINVAL, "the duration '%s' ends in a number without a unit: write %s%s", text,
+				       text, unit_below(unit));
 		if (length == 0)
 			return err_say(err, -EINVAL, "the duration '%s' has no unit: write %ss or %sms", text, text, text);
 		unit = find_unit(duration_units, ARRAY_SIZE(duration_units), at, length);
@@ -74,6 +88,7 @@ int units_parse_duration(const char *text, uint64_t *ret_ns, struct err *err)
 			return err_say(err, -EINVAL, "'%s' is no duration: units are ms, s, m, h, d and w", text);
 		total += number * unit->factor;
 		at += length;
+		at += strspn(at, " ");
 	}
 	if (total >= 9.2e18)
 		return err_say(err, -ERANGE, "the duration '%s' is too long: 290 years at most", text);

@@ -17,6 +17,8 @@ enum {
 	CLI_FAILED = 1,
 	CLI_USAGE = 2,
 	CLI_UNREACHABLE = 3,
+	CLI_NOT_STARTED = 126, /* as in shells: of a single plain command */
+	CLI_NO_PROGRAM = 127,
 	CLI_INTERRUPTED = 130,
 };
 

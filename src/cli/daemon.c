@@ -224,7 +224,7 @@ static json_t *describe_unasked(bool is_running)
 	struct err err = ERR_INIT;
 
 	if (paths_state_dir(state_dir, &err) < 0)
-		err_ignore(&err, "the field stays empty");
+		err_ignore(&err, "whoever could not be asked for this reason has told it");
 	json_object_set_new(value, "running", json_boolean(is_running));
 	json_object_set_new(value, "state_dir", json_string(state_dir));
 	if (!is_running || connect_read_lock(state_dir, &lock, &err) < 0)
@@ -260,6 +260,8 @@ static int run_status(struct cli *cli, const struct daemon_options *options)
 {
 	CLEANUP(client_cleanup) struct client *client = NULL;
 	struct client_error error = { 0 };
+	struct err err = ERR_INIT;
+	char state_dir[PATHS_MAX];
 	int status = CLI_OK;
 	json_t *value = NULL;
 
@@ -268,6 +270,8 @@ static int run_status(struct cli *cli, const struct daemon_options *options)
 
 		value = answer ? cli_complete(api_method_info(API_DAEMON_STATUS)->result, answer) : NULL;
 		json_decref(answer);
+	} else if (paths_state_dir(state_dir, &err) < 0) {
+		status = cli_fail(cli, &error);
 	} else {
 		value = describe_unasked(!is_absent(&error));
 		status = is_absent(&error) ? CLI_UNREACHABLE : cli_fail(cli, &error);

@@ -100,6 +100,27 @@ int environment_directory(const char *given, char path[PATHS_MAX], struct err *e
 	return 0;
 }
 
+int environment_input_path(char path[PATHS_MAX], struct err *err)
+{
+	struct stat ours, named;
+	ssize_t length = readlink("/proc/self/fd/0", path, PATHS_MAX - 1);
+
+	if (length < 0)
+		return err_set(err, -errno, "--stdin=-: cannot tell which file standard input is");
+	path[length] = '\0';
+	if (fstat(STDIN_FILENO, &ours) < 0 || stat(path, &named) < 0 || ours.st_dev != named.st_dev ||
+	    ours.st_ino != named.st_ino || !(S_ISREG(ours.st_mode) || strcmp(path, "/dev/null") == 0))
+		return err_say(
+			err, -EINVAL,
+			"--stdin=-: standard input is no file with a name, and a task may run long after this program: "
+			"write it to a file first, and name that");
+	if (S_ISREG(ours.st_mode) && lseek(STDIN_FILENO, 0, SEEK_CUR) != 0)
+		return err_say(err, -EINVAL,
+		               "--stdin=-: some of standard input has been read already, and tasks would get "
+		               "all of it");
+	return 0;
+}
+
 unsigned environment_mask(void)
 {
 	mode_t mask = umask(022);

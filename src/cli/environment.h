@@ -17,6 +17,12 @@ const char **environment_settings(const struct option_list *given, bool is_clean
 /* The absolute directory of `given` (NULL = the present one), which must exist. 0 or -errno. */
 int environment_directory(const char *given, char path[PATHS_MAX], struct err *err);
 
+/*
+ * The path of the file that standard input is: a regular one of which nothing has been read, or /dev/null. A pipe or
+ * terminal cannot be handed to tasks, which may run long after this program: -EINVAL with a sentence. 0 or -errno.
+ */
+int environment_input_path(char path[PATHS_MAX], struct err *err);
+
 /* The process's file mode creation mask. */
 unsigned environment_mask(void);
 

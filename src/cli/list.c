@@ -25,8 +25,9 @@ static const struct option_row ls_rows[] = {
 	{ 'a', "all", NULL, OPTION_FLAG, offsetof(struct list_options, is_all),
 	  .meaning = "also tasks that ended more than a day ago" },
 	{ 0, "batch", "BATCH", OPTION_TEXT, offsetof(struct list_options, batch),
-	  .meaning = "only of this batch: id or name" },
-	{ 0, "state", "STATE", OPTION_NAMES, offsetof(struct list_options, states), .meaning = "only in these states" },
+	  .meaning = "only of this batch: id or name", .values = OPTION_VALUES_BATCH },
+	{ 0, "state", "STATE", OPTION_NAMES, offsetof(struct list_options, states), .meaning = "only in these states",
+	  .choices = api_state_choices },
 	{ 0, "json", NULL, OPTION_FLAG, offsetof(struct list_options, is_json), .meaning = "as JSON: {\"tasks\": [...]}" },
 };
 
@@ -271,12 +272,17 @@ static void print_why(struct cli *cli, const json_t *details)
 	const char *name = text_of(task, "name");
 	const char *cause = text_of(task, "cause");
 	const char *text = json_is_object(wait) ? text_of(wait, "text") : cause;
+	const char *state = text_of(task, "state");
+	CLEANUP_BUF struct buf line = BUF_INIT;
 	CLEANUP_BUF struct buf shown = BUF_INIT;
 
-	terminal_add_cut(&shown, text, SIZE_MAX);
-	buf_add_format(&cli->out, "#%lld%s%s is %s%s%s\n", (long long)json_integer_value(json_object_get(task, "id")),
-	               name[0] ? " " : "", name, text_of(task, "state"), text[0] ? ": " : "",
-	               shown.bytes ? shown.bytes : "");
+	/* Some causes begin with the state: "skipped: #12 failed". */
+	if (strncmp(text, state, strlen(state)) != 0)
+		buf_add_format(&line, "%s%s", state, text[0] ? ": " : "");
+	buf_add_text(&line, text);
+	terminal_add_cut(&shown, line.bytes, SIZE_MAX);
+	buf_add_format(&cli->out, "#%lld%s%s is %s\n", (long long)json_integer_value(json_object_get(task, "id")),
+	               name[0] ? " " : "", name, shown.bytes);
 	add_dependencies(&cli->out, json_is_object(wait) ? json_object_get(details, "after") : NULL);
 }
 

@@ -60,8 +60,63 @@ static int set_number(const struct parser *parser, const struct option_row *row,
 	return 0;
 }
 
+const char *options_next_choice(const char **at, size_t *ret_length)
+{
+	const char *start = *at;
+
+	*ret_length = start ? strcspn(start, "|") : 0;
+	*at = start ? start + *ret_length + (start[*ret_length] == '|') : NULL;
+	return *ret_length > 0 ? start : NULL;
+}
+
+static bool is_choice(const char *choices, const char *text, size_t text_length)
+{
+	size_t length;
+
+	for (const char *at = choices, *word; (word = options_next_choice(&at, &length)) != NULL;)
+		if (length == text_length && strncmp(word, text, length) == 0)
+			return true;
+	return false;
+}
+
+/* "--worktree: 'x' is not none, auto or checkout" */
+static int check_choice(const struct parser *parser, const struct option_row *row, const char *text, size_t text_length)
+{
+	CLEANUP_BUF struct buf known = BUF_INIT;
+	size_t length;
+
+	if (!row->choices || is_choice(row->choices, text, text_length))
+		return 0;
+	for (const char *at = row->choices, *word; (word = options_next_choice(&at, &length)) != NULL;)
+		buf_add_format(&known, "%s%.*s", known.length == 0 ? "" : *at != '\0' ? ", " : " or ", (int)length, word);
+	return err_say(parser->err, -EINVAL, "--%s: '%.*s' is not %s", row->name, (int)MIN(text_length, (size_t)40), text,
+	               known.bytes);
+}
+
+/* Each of the comma-separated names. */
+static int check_choices(const struct parser *parser, const struct option_row *row, const char *text)
+{
+	size_t length;
+	int code = 0;
+
+	for (; *text != '\0' && code == 0; text += length + (text[length] == ',')) {
+		length = strcspn(text, ",");
+		if (length > 0)
+			code = check_choice(parser, row, text, length);
+	}
+	return code;
+}
+
 static int set_value(const struct parser *parser, const struct option_row *row, char *text)
 {
+	int code = 0;
+
+	if (row->kind == OPTION_TEXT)
+		code = check_choice(parser, row, text, strlen(text));
+	else if (row->kind == OPTION_NAMES)
+		code = check_choices(parser, row, text);
+	if (code < 0)
+		return code;
 	switch (row->kind) {
 	case OPTION_FLAG:
 		*(bool *)place_of(parser, row) = true;
@@ -147,6 +202,8 @@ static int parse_short(struct parser *parser, char *argument)
 		}
 		if (!row)
 			return err_say(parser->err, -EINVAL, "unknown option -%c", *letter);
+		if (row->fallback && (*value == '=' || is_choice(row->choices, value, strlen(value))))
+			return set_value(parser, row, value + (*value == '='));
 		if (row->fallback) {
 			*(const char **)place_of(parser, row) = row->fallback;
 			continue;

@@ -1,7 +1,8 @@
 /*
  * options.h - options of commands as rows: parsed by them, and listed by --help from them.
  *
- * "-x VALUE", "-xVALUE", "-xyz" for flags, "--name VALUE", "--name=VALUE"; "--" ends them. An option given twice counts the
+ * "-x VALUE", "-xVALUE", "-x=VALUE" where a value may be left out, "-xyz" for flags, "--name VALUE",
+ * "--name=VALUE"; "--" ends them. An option given twice counts the
  * last time, except for lists. Values are borrowed from argv.
  */
 #pragma once
@@ -42,7 +43,7 @@ struct option_row {
 	const char *meaning;
 	uint64_t limit;       /* OPTION_COUNT */
 	enum option_values values;
-	const char *choices;  /* not NULL: the only values, with '|' between them; others are refused */
+	const char *choices;  /* not NULL: the only values, with '|' between them or behind each; others are refused */
 	const char *fallback; /* not NULL: "--name" alone means this, and a value needs "=" */
 };
 
@@ -77,6 +78,9 @@ int options_parse(const struct option_set *set, int argc, char **argv, void *val
 
 /* Frees the lists in `values`. */
 void options_done(const struct option_set *set, void *values);
+
+/* The next word of `choices` from *at on: its start, with *ret_length, or NULL at the end. For loops. */
+const char *options_next_choice(const char **at, size_t *ret_length);
 
 /* Adds the rows as lines "  -x, --name=VALUE  meaning". */
 void options_add_help(const struct option_set *set, struct buf *buf);

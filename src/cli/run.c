@@ -11,7 +11,6 @@ struct run_options {
 	bool keeps_order;
 	bool is_tagged;
 	bool is_json;
-	bool is_quiet;
 	const char *progress;
 };
 
@@ -22,9 +21,9 @@ enum { RUN_ONLY_ROWS = 3 };
 
 static const struct option_row run_rows[] = {
 	{ 'f', "file", "FILE", OPTION_TEXT, PLACE(submit.file),
-	  .meaning = "run the batch file FILE (YAML or JSON; - is standard input)" },
+	  .meaning = "run the batch file FILE (YAML or JSON; - is standard input)", .values = OPTION_VALUES_FILE },
 	{ 'a', "values", "FILE", OPTION_LIST, PLACE(submit.values_files),
-	  .meaning = "values from FILE, one a line (- is standard input)" },
+	  .meaning = "values from FILE, one a line (- is standard input)", .values = OPTION_VALUES_FILE },
 	{ '0', "null", NULL, OPTION_FLAG, PLACE(submit.is_nul_separated),
 	  .meaning = "values in files end with NUL instead of a line's end" },
 	{ 'C', "colsep", "REGEX", OPTION_TEXT, PLACE(submit.column_separator),
@@ -38,12 +37,15 @@ static const struct option_row run_rows[] = {
 	{ 'j', "jobs", "N", OPTION_TEXT, PLACE(submit.jobs),
 	  .meaning = "at most N of these tasks at once, or auto: what the machine bears" },
 	{ 'w', "worktree", "STRATEGY", OPTION_TEXT, PLACE(submit.worktree),
-	  .meaning = "each task in a git worktree of its own: checkout or none", .fallback = "checkout" },
+	  .meaning = "each task in a git worktree of its own: checkout or none", .fallback = "checkout",
+	  .choices = "none|auto|checkout" },
 	{ 0, "base", "REV", OPTION_TEXT, PLACE(submit.base), .meaning = "revision that worktrees start from (HEAD)" },
-	{ 0, "priority", "P0|P1|P2", OPTION_TEXT, PLACE(submit.priority), .meaning = "P0 goes first, P2 last (P1)" },
-	{ 0, "after", "TASK", OPTION_NAMES, PLACE(submit.after), .meaning = "only when these tasks have succeeded" },
+	{ 0, "priority", "P0|P1|P2", OPTION_TEXT, PLACE(submit.priority), .meaning = "P0 goes first, P2 last (P1)",
+	  .choices = api_priority_choices },
+	{ 0, "after", "TASK", OPTION_NAMES, PLACE(submit.after), .meaning = "only when these tasks have succeeded",
+	  .values = OPTION_VALUES_TASK },
 	{ 0, "after-any", "TASK", OPTION_NAMES, PLACE(submit.after_any),
-	  .meaning = "only when these tasks have ended, however" },
+	  .meaning = "only when these tasks have ended, however", .values = OPTION_VALUES_TASK },
 	{ 0, "name", "NAME", OPTION_TEXT, PLACE(submit.name),
 	  .meaning = "name of the task; may be a template such as 'lint-{#}'" },
 	{ 0, "batch", "NAME", OPTION_TEXT, PLACE(submit.batch), .meaning = "name of the batch" },
@@ -54,26 +56,28 @@ static const struct option_row run_rows[] = {
 	{ 0, "retries", "N", OPTION_COUNT, PLACE(submit.retries), .meaning = "try a failed task again up to N times",
 	  .limit = LIMIT_RETRIES },
 	{ 0, "retry-delay", "TIME", OPTION_DURATION, PLACE(submit.retry_delay),
-	  .meaning = "before the first retry, doubling (1s)" },
+	  .meaning = "before the first retry, doubling up to 10m (1s)" },
 	{ 0, "idempotent", NULL, OPTION_FLAG, PLACE(submit.is_idempotent),
 	  .meaning = "may be run again when its end could not be learnt" },
 	{ 0, "leave-running", NULL, OPTION_FLAG, PLACE(submit.leaves_running),
 	  .meaning = "what a task leaves running at its end goes on" },
 	{ 0, "split-output", NULL, OPTION_FLAG, PLACE(submit.splits_output),
 	  .meaning = "keep standard error apart from standard output" },
-	{ 0, "stdin", "FILE", OPTION_TEXT, PLACE(submit.stdin_file), .meaning = "standard input of each task (/dev/null)" },
+	{ 0, "stdin", "FILE", OPTION_TEXT, PLACE(submit.stdin_file),
+	  .meaning = "standard input of each task (/dev/null); - is the file that is ours", .values = OPTION_VALUES_FILE },
 	{ 0, "hold", NULL, OPTION_FLAG, PLACE(submit.is_held), .meaning = "wait for 'drover release'" },
 	{ 0, "env", "NAME=VALUE", OPTION_LIST, PLACE(submit.environment),
 	  .meaning = "set a variable; NAME alone keeps its present value" },
 	{ 0, "clean-env", NULL, OPTION_FLAG, PLACE(submit.has_clean_environment),
 	  .meaning = "pass on only PATH, HOME and the like" },
-	{ 0, "cwd", "DIR", OPTION_TEXT, PLACE(submit.cwd), .meaning = "run in DIR" },
+	{ 0, "cwd", "DIR", OPTION_TEXT, PLACE(submit.cwd), .meaning = "run in DIR", .values = OPTION_VALUES_DIRECTORY },
 	{ 0, "json", NULL, OPTION_FLAG, PLACE(is_json), .meaning = "results as JSON" },
-	{ 'q', "quiet", NULL, OPTION_FLAG, PLACE(is_quiet), .meaning = "no ids, progress, table or summary" },
+	{ 'q', "quiet", NULL, OPTION_FLAG, PLACE(submit.is_quiet), .meaning = "no ids, progress, table or summary" },
 	{ 'k', "keep-order", NULL, OPTION_FLAG, PLACE(keeps_order), .meaning = "outputs in the order of the values" },
 	{ 0, "tag", NULL, OPTION_FLAG, PLACE(is_tagged),
 	  .meaning = "the task's name or value before each line of its output" },
-	{ 0, "progress", "MODE", OPTION_TEXT, PLACE(progress), .meaning = "bar, plain, json or none, on standard error" },
+	{ 0, "progress", "MODE", OPTION_TEXT, PLACE(progress), .meaning = "bar, plain, json or none, on standard error",
+	  .choices = "bar|plain|json|none" },
 };
 
 /* The mode asked for, or the one that fits; −1 when there is none of that name. */
@@ -81,7 +85,7 @@ static int find_mode(const struct cli *cli, const struct run_options *options)
 {
 	if (options->progress)
 		return progress_parse_mode(options->progress);
-	if (options->is_quiet || options->is_json)
+	if (options->submit.is_quiet || options->is_json)
 		return PROGRESS_NONE;
 	return cli->is_error_terminal ? PROGRESS_BAR : PROGRESS_FAILURES;
 }
@@ -89,7 +93,7 @@ static int find_mode(const struct cli *cli, const struct run_options *options)
 static int run(struct cli *cli, const struct run_options *options, const struct option_rest *rest)
 {
 	struct watch_options watch_options = {
-		.is_quiet = options->is_quiet,
+		.is_quiet = options->submit.is_quiet,
 		.keeps_order = options->keeps_order,
 		.is_tagged = options->is_tagged,
 		.is_json = options->is_json,
@@ -99,8 +103,7 @@ static int run(struct cli *cli, const struct run_options *options, const struct 
 	int mode = find_mode(cli, options);
 	int status;
 
-	if (mode < 0)
-		return cli_refuse(cli, "--progress: '%.40s' is not bar, plain, json or none", options->progress);
+	ASSERT(mode >= 0);
 	watch_options.progress = (enum progress_mode)mode;
 	status = submit_batch(cli, &options->submit, rest, &submitted, &client);
 	if (status == 0 && submitted.count > 0) {
@@ -111,7 +114,7 @@ static int run(struct cli *cli, const struct run_options *options, const struct 
 
 		if (options->is_json)
 			cli_print_json(cli, summary);
-		else if (!options->is_quiet)
+		else if (!options->submit.is_quiet)
 			cli_tell(cli, "there are no values, so there is nothing to run");
 		json_decref(summary);
 	}
@@ -146,7 +149,7 @@ static void print_ids(struct cli *cli, const struct run_options *options, const 
 		json_decref(value);
 		return;
 	}
-	for (uint64_t i = 0; i < submitted->count && !options->is_quiet; i++)
+	for (uint64_t i = 0; i < submitted->count && !options->submit.is_quiet; i++)
 		buf_add_format(&cli->out, "%llu\n", (unsigned long long)(submitted->first + i));
 }
 
@@ -184,7 +187,8 @@ const struct command command_run = {
 	.summary = "runs tasks and waits for them",
 	.more = INPUT_HELP
 	"\n\nCtrl-C once: nothing more is started; twice: what runs is cancelled. When this program ends, tasks go on.\n"
-	"Exit status: that of a single plain command, else 0 when all succeeded and 1 when not; 130 when interrupted.",
+	"Exit status: that of a single plain command (127 when there is no such program, 126 when it could not be started\n"
+	"otherwise), else 0 when all succeeded and 1 when not; 130 when interrupted.",
 	COMMAND_OPTIONS(run_rows),
 	.runs_commands = true,
 	.method = API_BATCH_COMMIT,

@@ -62,21 +62,26 @@ static int check_text(const char *option, const char *text, struct err *err)
 
 int submit_add_task_options(const struct submit_options *options, struct buf *spec, struct err *err)
 {
-	int code = check_text("stdin", options->stdin_file, err);
+	const char *input = options->stdin_file;
+	char path[PATHS_MAX];
+	int code = 0;
 
+	if (input && strcmp(input, "-") == 0) {
+		code = environment_input_path(path, err);
+		input = path;
+	}
+	if (code == 0)
+		code = check_text("stdin", input, err);
 	for (size_t i = 0; i < options->after.count && code == 0; i++)
 		code = check_text("after", options->after.texts[i], err);
 	for (size_t i = 0; i < options->after_any.count && code == 0; i++)
 		code = check_text("after-any", options->after_any.texts[i], err);
 	if (code < 0)
 		return code;
-	if (options->priority && strcmp(options->priority, "P0") != 0 && strcmp(options->priority, "P1") != 0 &&
-	    strcmp(options->priority, "P2") != 0)
-		return err_say(err, -EINVAL, "--priority: '%.40s' is not P0, P1 or P2", options->priority);
 	if (options->priority)
 		add_member(spec, "priority", options->priority);
-	if (options->stdin_file)
-		add_member(spec, "stdin", options->stdin_file);
+	if (input)
+		add_member(spec, "stdin", input);
 	add_list(spec, "after", &options->after);
 	add_list(spec, "after_any", &options->after_any);
 	add_seconds(spec, "timeout_s", &options->timeout);
@@ -124,14 +129,30 @@ static int set_text(json_t *params, const char *member, const char *option, cons
 	return code;
 }
 
-static int check_worktree(const char *strategy, struct err *err)
+/* A batch file may give worktrees to some of its tasks. */
+static int check_base(const struct submit_options *options, const struct batch_file *file, struct err *err)
 {
-	static const char *const known[] = { "none", "auto", "checkout" };
+	bool has_none = options->worktree ? strcmp(options->worktree, "none") == 0 : !file;
 
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-		if (!strategy || strcmp(strategy, known[i]) == 0)
-			return 0;
-	return err_say(err, -EINVAL, "--worktree: '%.40s' is not none, auto or checkout", strategy);
+	if (options->base && has_none)
+		return err_say(err, -EINVAL,
+		               "--base: only worktrees start from a revision, and there are none: give -w too");
+	return 0;
+}
+
+/* The interface carries text. */
+static int check_directory(const char *path, struct err *err)
+{
+	CLEANUP_BUF struct buf shown = BUF_INIT;
+
+	if (str_is_utf8(path, strlen(path)))
+		return 0;
+	str_add_visible(&shown, path, strlen(path));
+	return err_say(
+		err, -EINVAL,
+		"the name of the directory '%s' is not valid UTF-8, and tasks can run only where it is: rename it, or "
+		"give --cwd=DIR",
+		shown.bytes);
 }
 
 /* The parameters of batch.open. `file` is NULL without a batch file. */
@@ -144,8 +165,10 @@ static json_t *make_open_params(const struct builder *builder, const struct batc
 	const char *base = options->base ? options->base : file ? file->base : NULL;
 	json_t *params = json_pack("{s:i}", "umask", (int)environment_mask());
 	uint64_t limit = 0;
-	int code = check_worktree(options->worktree, err);
+	int code = check_base(options, file, err);
 
+	if (code == 0)
+		code = check_directory(builder->directory, err);
 	if (code == 0)
 		code = set_text(params, "cwd", "cwd", builder->directory, err);
 	if (code == 0)
@@ -174,6 +197,19 @@ static uint64_t default_timeout_ns(const struct builder *builder)
 	return timeout->origin == CONFIG_FROM_REPOSITORY ? timeout->value : 0;
 }
 
+/* What the repository asks for and does not get yet is said, rather than passed over. */
+static void tell_planned(const struct builder *builder)
+{
+	CLEANUP_BUF struct buf names = BUF_INIT;
+
+	for (unsigned n = 0; n < CONFIG_PLANNED_MAX; n++)
+		if (builder->config.planned & 1u << n && config_planned_name(n))
+			buf_add_format(&names, "%s%s", names.length > 0 ? ", " : "", config_planned_name(n));
+	if (names.length > 0)
+		cli_tell(builder->cli, "not heeded yet by this version, in the repository's %s: %s", CONFIG_REPOSITORY_FILE,
+		         names.bytes);
+}
+
 /* Everything before the tasks: settings, environment, the open batch. 0 or an exit status. */
 static int begin(struct builder *builder, const struct batch_file *file)
 {
@@ -187,6 +223,8 @@ static int begin(struct builder *builder, const struct batch_file *file)
 	code = environment_directory(options->cwd, builder->directory, &err);
 	if (code == 0)
 		code = environment_repository_config(builder->directory, &builder->config, &err);
+	if (code == 0 && !options->is_quiet)
+		tell_planned(builder);
 	if (code == 0)
 		code = submit_add_task_options(options, &builder->common, &err);
 	if (code == 0) {
@@ -221,10 +259,8 @@ static int add_name(const struct builder *builder, const struct template_values 
 	else
 		buf_add_text(&name, template);
 	if (!str_is_task_name(name.bytes ? name.bytes : ""))
-		return cli_refuse(
-			builder->cli,
-			"--name: '%.80s' is no name: 1 to 64 letters, digits, '.', '_' and '-', with a letter in it",
-			name.bytes ? name.bytes : "");
+		return cli_refuse(builder->cli, "--name: '%.80s' is no name: " STR_TASK_NAME_RULE,
+		                  name.bytes ? name.bytes : "");
 	add_member(spec, "name", name.bytes);
 	return 0;
 }

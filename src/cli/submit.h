@@ -37,6 +37,7 @@ struct submit_options {
 	const char *column_separator;
 	struct option_number records_per_task; /* -n */
 	bool links_all;
+	bool is_quiet; /* says only what went wrong */
 };
 
 struct submit_result {

@@ -418,6 +418,7 @@ static int exit_status(const struct watch *watch)
 {
 	const char *state = watch->single_end ? text_of(watch->single_end, "state") : NULL;
 	const char *signal_name = watch->single_end ? text_of(watch->single_end, "signal") : NULL;
+	const char *start_error = watch->single_end ? text_of(watch->single_end, "start_error") : NULL;
 	const json_t *code = json_object_get(watch->single_end, "exit_code");
 
 	if (watch->interrupts > 0)
@@ -426,6 +427,8 @@ static int exit_status(const struct watch *watch)
 		return CLI_OK;
 	if (!watch->batch->is_single || !state || strcmp(state, "failed") != 0)
 		return CLI_FAILED;
+	if (start_error)
+		return strcmp(start_error, "ENOENT") == 0 ? CLI_NO_PROGRAM : CLI_NOT_STARTED;
 	if (json_is_integer(code) && json_integer_value(code) > 0 && json_integer_value(code) < 256)
 		return (int)json_integer_value(code);
 	if (signal_name && find_signal(signal_name) > 0)

@@ -16,6 +16,8 @@ enum setting_id {
 	SETTING_MAX
 };
 
+enum planned_effect { EFFECT_PROMISED, EFFECT_SHOWN };
+
 enum repository_rule { REPOSITORY_LOWER, REPOSITORY_NEVER };
 
 enum {
@@ -24,6 +26,7 @@ enum {
 	TYPE_BOOLEAN = CONFIG_KEY_BOOLEAN,
 	TYPE_DURATION = CONFIG_KEY_SOURCE_DURATION,
 	TYPE_SIZE = CONFIG_KEY_SIZE,
+	TYPE_WORD = CONFIG_KEY_WORD,
 };
 
 struct setting {
@@ -44,6 +47,20 @@ static const struct setting settings[SETTING_MAX] = {
 #include "config/config.def"
 };
 
+static const struct planned {
+	const char *section;
+	struct config_key key;
+	enum planned_effect effect;
+} planned[] = {
+#define PLANNED(section_, key_, type_, limit_, words_, effect_)                                                             \
+	{ .section = section_,                                                                                              \
+	  .key = { .name = key_, .type = (enum config_key_type)TYPE_##type_, .limit = limit_, .words = words_ },            \
+	  .effect = EFFECT_##effect_ },
+#include "config/config.def"
+};
+
+_Static_assert(ARRAY_SIZE(planned) <= CONFIG_PLANNED_MAX, "each planned key has a bit");
+
 struct loader {
 	const struct config_file *file;
 	struct drover_config config;
@@ -58,6 +75,7 @@ static struct config_value *value_of(struct drover_config *config, const struct 
 
 void config_init(struct drover_config *config)
 {
+	*config = (struct drover_config){ 0 };
 	for (int id = 0; id < SETTING_MAX; id++)
 		*value_of(config, &settings[id]) = (struct config_value){ .value = settings[id].initial };
 }
@@ -113,7 +131,7 @@ static bool is_section(const char *name)
 /* The names that may stand in a section, sections included at the top: what is suggested for an unknown one. */
 static int fail_unknown(const struct loader *loader, const char *section, const struct config_node *key_node)
 {
-	struct config_key names[SETTING_MAX * 2] = { 0 };
+	struct config_key names[SETTING_MAX * 2 + ARRAY_SIZE(planned)] = { 0 };
 	size_t count = 0;
 
 	for (int id = 0; id < SETTING_MAX; id++) {
@@ -122,7 +140,35 @@ static int fail_unknown(const struct loader *loader, const char *section, const 
 		else if (section[0] == '\0' && !config_key_find(names, count, settings[id].section))
 			names[count++].name = settings[id].section;
 	}
+	for (unsigned n = 0; n < ARRAY_SIZE(planned); n++)
+		if (strcmp(planned[n].section, section) == 0)
+			names[count++].name = planned[n].key.name;
 	return config_fail_unknown(loader->file, key_node, names, count, loader->err);
+}
+
+/* A key of which only the value is checked. -ENOENT when there is none of the name. */
+static int note_planned(struct loader *loader, const char *section, const struct config_node *entry)
+{
+	for (unsigned n = 0; n < ARRAY_SIZE(planned); n++) {
+		json_t *json;
+		int code;
+
+		if (strcmp(planned[n].section, section) != 0 || strcmp(planned[n].key.name, entry->key->text) != 0)
+			continue;
+		code = config_convert(loader->file, entry, &planned[n].key, &json, loader->err);
+		if (code < 0)
+			return code;
+		json_decref(json);
+		loader->config.planned |= 1u << n;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+const char *config_planned_name(unsigned n)
+{
+	ASSERT(n < CONFIG_PLANNED_MAX);
+	return n < ARRAY_SIZE(planned) && planned[n].effect == EFFECT_PROMISED ? planned[n].key.name : NULL;
 }
 
 static int load_section(struct loader *loader, const char *section, const struct config_node *map)
@@ -137,6 +183,8 @@ static int load_section(struct loader *loader, const char *section, const struct
 		if (setting)
 			code = apply(loader, setting, entry);
 		else if (section[0] != '\0' || !is_section(entry->key->text))
+			code = note_planned(loader, section, entry);
+		if (code == -ENOENT)
 			code = fail_unknown(loader, section, entry->key);
 		if (code < 0)
 			return code;

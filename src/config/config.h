@@ -25,6 +25,7 @@ struct config_value {
 struct drover_config {
 #define SETTING(symbol, field, section, key, type, limit, initial, repository, meaning) struct config_value field;
 #include "config/config.def"
+	uint32_t planned; /* bit set of keys that were given and are not heeded yet, see config_planned_name() */
 };
 
 /* Fills in the defaults. */
@@ -41,6 +42,10 @@ int config_load_user(const char *path, struct drover_config *ret, struct err *er
  * failure `config` is untouched. 0 or -errno.
  */
 int config_load_repository(const char *directory, struct drover_config *config, struct err *err);
+
+/* Name of the n-th bit of `planned` when whoever set the key should be told, NULL when not; n < CONFIG_PLANNED_MAX. */
+enum { CONFIG_PLANNED_MAX = 32 };
+const char *config_planned_name(unsigned n);
 
 /* "default", "user", "repository". */
 const char *config_origin_name(enum config_origin origin);

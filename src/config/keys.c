@@ -232,8 +232,7 @@ int config_convert(const struct config_file *file, const struct config_node *nod
 	case CONFIG_KEY_NAME:
 		code = node->kind == CONFIG_SCALAR && str_is_task_name(node->text)
 		               ? 0
-		               : fail_value(file, node, key->name,
-		                            "a name of 1 to 64 letters, digits, '.', '_' and '-', with a letter in it", err);
+		               : fail_value(file, node, key->name, "a name: " STR_TASK_NAME_RULE, err);
 		break;
 	case CONFIG_KEY_TEXTS:
 		return config_convert_texts(file, node, key->name, ret, err);

@@ -190,6 +190,9 @@ static int load_settings(struct daemon_settings *ret, struct err *err)
 
 	if (r < 0)
 		return r;
+	for (unsigned n = 0; n < CONFIG_PLANNED_MAX; n++)
+		if (config.planned & 1u << n && config_planned_name(n))
+			log_warning("config.yaml: this version does not heed '%s' yet", config_planned_name(n));
 	*ret = (struct daemon_settings){
 		.slots_hard_max =
 			(uint32_t)(config.hard_max_concurrent.value ? config.hard_max_concurrent.value : LIMIT_SLOTS),

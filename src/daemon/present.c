@@ -106,29 +106,63 @@ static json_t *duration_or_null(const struct daemon *daemon, const struct task *
 	return seconds(end > task->started_ns ? end - task->started_ns : 0);
 }
 
-static json_t *command_words(const json_t *spec)
+/* A text of a task_spec: the bytes that it stands for, those that are no UTF-8 as escapes. */
+static json_t *spec_text(const json_t *spec, const json_t *text)
 {
-	json_t *command = json_object_get(spec, "command");
+	CLEANUP_BUF struct buf bytes = BUF_INIT;
+	const char *at = json_string_value(text);
 
-	if (json_is_array(command))
-		return json_incref(command);
-	return json_pack("[s, s, O]", "sh", "-c", json_object_get(spec, "shell"));
+	if (!json_is_true(json_object_get(spec, "is_latin1")))
+		return json_string(at);
+	for (; *at != '\0'; at++) {
+		unsigned char byte = (unsigned char)*at;
+
+		if (byte >= 0xc2 && byte < 0xc4) /* U+0080 to U+00FF */
+			byte = (unsigned char)(byte << 6 | (*++at & 0x3f));
+		buf_add_byte(&bytes, (char)byte);
+	}
+	return string(bytes.bytes ? bytes.bytes : "");
 }
 
-char *present_command_line(const char *spec_text)
+static json_t *command_words(const json_t *spec)
 {
-	json_t *spec = json_loads(spec_text, 0, NULL);
-	struct buf line = BUF_INIT;
-	json_t *command = json_object_get(spec, "command");
-	size_t index;
+	const json_t *command = json_object_get(spec, "command");
+	json_t *words = json_array();
 	json_t *word;
+	size_t i;
 
-	if (!json_is_array(command))
-		buf_add_text(&line, json_string_value(json_object_get(spec, "shell")));
-	json_array_foreach (command, index, word)
-		buf_add_format(&line, "%s%s", index ? " " : "", json_string_value(word));
+	if (!json_is_array(command)) {
+		json_array_append_new(words, json_string("sh"));
+		json_array_append_new(words, json_string("-c"));
+		json_array_append_new(words, spec_text(spec, json_object_get(spec, "shell")));
+	}
+	json_array_foreach (command, i, word)
+		json_array_append_new(words, spec_text(spec, word));
+	return words;
+}
+
+char *present_command_line(const char *text)
+{
+	json_t *spec = json_loads(text, 0, NULL);
+	json_t *words = command_words(spec);
+	struct buf line = BUF_INIT;
+	bool is_shell = !json_is_array(json_object_get(spec, "command"));
+	json_t *word;
+	size_t i;
+
+	json_array_foreach (words, i, word)
+		if (!is_shell || i == json_array_size(words) - 1)
+			buf_add_format(&line, "%s%s", line.length > 0 ? " " : "", json_string_value(word));
+	json_decref(words);
 	json_decref(spec);
 	return buf_take(&line);
+}
+
+static json_t *start_error_or_null(const struct task *task)
+{
+	const char *name = task->cause.kind == CAUSE_START_FAILED ? strerrorname_np((int)task->cause.value) : NULL;
+
+	return name ? json_string(name) : json_null();
 }
 
 static void set_outcome(struct daemon *daemon, json_t *object, const struct task *task, const struct roster_task *texts)
@@ -138,6 +172,7 @@ static void set_outcome(struct daemon *daemon, json_t *object, const struct task
 	set(object, "cause", cause_or_null(task, texts->detail));
 	set(object, "exit_code", has_ended && task->exit_code >= 0 ? json_integer(task->exit_code) : json_null());
 	set(object, "signal", has_ended ? signal_name(task->exit_signal) : json_null());
+	set(object, "start_error", start_error_or_null(task));
 	set(object, "duration_s", duration_or_null(daemon, task));
 	set(object, "peak_memory_bytes",
 	    task->usage.is_known ? json_integer((json_int_t)task->usage.memory_peak_bytes) : json_null());

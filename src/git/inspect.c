@@ -284,6 +284,24 @@ static int check_complete(const struct git *git, const struct worktree_inspectio
 	return error;
 }
 
+/* In a worktree the tasks stand where they were submitted, so the commit must have that directory. */
+static int check_directory(const struct git *git, const struct worktree_inspection *found, struct err *err)
+{
+	CLEANUP_FREE char *object = xasprintf("%s:%s", found->commit, found->prefix);
+	struct git_call call = { .arguments =
+	                                 GIT_ARGUMENTS("rev-parse", "--verify", "--quiet", "--end-of-options", object) };
+	struct command_result result = { 0 };
+	int error = found->prefix[0] ? git_try(git, &call, &result, err) : 0;
+
+	if (error == 0 && result.status != 0)
+		error = err_say(err, -ENOTDIR,
+		                "the directory '%s' is not in commit %.10s, so a worktree would not have it: commit it, or "
+		                "submit from another directory (--cwd='%s')",
+		                found->prefix, found->commit, found->top);
+	command_result_done(&result);
+	return error;
+}
+
 /* A branch will have to be written, and a worktree beside the main one. */
 static int check_writable(const struct worktree_inspection *found, struct err *err)
 {
@@ -320,6 +338,8 @@ int worktree_inspect(const char *directory, const char *base, struct worktree_in
 		error = check_complete(&git, &inspection, err);
 	if (error == 0)
 		error = check_writable(&inspection, err);
+	if (error == 0)
+		error = check_directory(&git, &inspection, err);
 	if (error < 0) {
 		worktree_inspection_done(&inspection);
 		return error;

@@ -115,3 +115,13 @@ const char *api_type_text(const struct api_field_info *field, char *text, size_t
 	snprintf(text, size, "%s%s", names[field->type], field->of >= 0 ? api_object_info(field->of)->name : "");
 	return text;
 }
+
+const char api_state_choices[] =
+#define STATE(symbol, name, kind, meaning) name "|"
+#include "core/task.def"
+	;
+
+const char api_priority_choices[] =
+#define PRIORITY(symbol, name, ageing) name "|"
+#include "core/words.def"
+	;

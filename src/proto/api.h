@@ -98,3 +98,7 @@ json_t *api_parse(const char *bytes, size_t length, struct err *err);
 /* The whole definition as a JSON Schema (new reference), and as Markdown for docs/protocol.md (to be freed with free()). */
 json_t *api_schema(void);
 char *api_markdown(void);
+
+/* The closed vocabularies of values that clients give, with '|' behind each: states of a task, priorities. */
+extern const char api_state_choices[];
+extern const char api_priority_choices[];

@@ -30,6 +30,14 @@ def nothing_was_queued(drover):
     (['run', '--retries', '-1', 'true'], ["--retries: '-1'"]),
     (['run', '--priority', 'P7', 'true'], ["'P7' is not P0, P1 or P2"]),
     (['run', '--worktree=sometimes', 'true'], ["'sometimes' is not none, auto or checkout"]),
+    (['run', '-w=sometimes', 'true'], ["'sometimes' is not none, auto or checkout"]),
+    (['run', '--base', 'HEAD', 'true'], ['--base', 'give -w too']),
+    (['run', '--base', 'HEAD', '-wnone', 'true'], ['--base', 'give -w too']),
+    (['run', '--timeout', '1h30', 'true'], ['--timeout', 'write 1h30m']),
+    (['run', '--timeout', '10m5', 'true'], ['write 10m5s']),
+    (['ls', '--state', 'running,flying'], ["'flying' is not held, blocked, queued", ' or skipped']),
+    (['run', '--name', '4711', 'true'], ["'4711' is no name", 'not digits alone']),
+    (['run', '--name', '.x', 'true'], ['not beginning with . or -']),
     (['run', '--progress', 'loud', 'true'], ["'loud' is not bar, plain, json or none"]),
     (['run', '--env', '=x', 'true'], ["'=x' has no name"]),
     (['run', '--cwd', 'absent', 'true'], ['absent', 'No such file']),
@@ -241,9 +249,90 @@ def test_split_output_keeps_streams_apart(drover):
     assert (done.stdout, done.stderr) == ('out\n', 'err\n')
 
 
-def test_a_task_that_cannot_start_is_told_from_127(drover):
-    done = drover.run('run', '--', './no-such-program')
-    assert done.returncode == 1 and 'failed' in done.stderr and done.stdout == ''
+def test_a_program_that_cannot_start_has_a_shells_status_and_its_own_sentence(drover):
+    """127 and 126 as a shell gives, but told from a program that ends so itself."""
+    for words, status in ((['./no-such-program'], 127), (['nosuchcommand-of-drover'], 127), ([drover.work], 126)):
+        said = drover.bad(status, 'run', '--', *words, says='failed to start')
+        assert words[0] in said
+    done = drover.run('run', '--', 'sh', '-c', 'exit 127')
+    assert (done.returncode, done.stderr) == (127, '')
+    assert drover.run('run', '-q', '--', 'false', ':::', '1').returncode == 1
+    assert drover.tasks()[0]['start_error'] == 'ENOENT'
+
+
+def test_commands_that_are_no_utf8_are_shown_by_their_bytes(drover):
+    done = drover.run('run', '--name', 'latin', '--', 'printf', '%s', 'caf\udce9', text=False)
+    assert (done.returncode, done.stdout) == (0, b'caf\xe9')
+    assert drover.task('latin')['command'] == ['printf', '%s', 'caf\\xe9']
+    assert 'caf\\xe9' in drover.good('ls') and 'caf\\xe9' in drover.good('show', 'latin')
+    drover.good('run', '--name', 'mixed', '--', 'true', 'naïve', '\udcff')
+    assert drover.task('mixed')['command'] == ['true', 'naïve', '\\xff']
+
+
+def test_a_directory_that_is_no_utf8_is_refused_plainly(drover):
+    folder = os.path.join(drover.folder.encode(), b'caf\xe9')
+    os.mkdir(folder)
+    drover.bad(2, 'run', 'true', cwd=folder, says=['caf\\xe9', 'is not valid UTF-8', '--cwd'])
+    assert nothing_was_queued(drover)
+    drover.good('run', '--cwd', drover.work, 'true', cwd=folder)
+
+
+def test_standard_input_of_tasks_can_be_ours(drover):
+    path = harness.write(os.path.join(drover.folder, 'input'), 'read me\n')
+    with open(path, 'rb') as file:
+        assert drover.good('run', '--stdin', '-', 'cat', stdin=file) == 'read me\n'
+        file.read(3)
+        os.lseek(file.fileno(), 3, os.SEEK_SET)
+        drover.bad(2, 'run', '--stdin=-', 'cat', stdin=file, says='has been read already')
+    drover.bad(2, 'run', '--stdin=-', 'cat', input='from a pipe', says=['no file with a name', 'write it to a file first'])
+    assert drover.good('run', '--stdin', '-', 'cat') == ''  # /dev/null
+
+
+def test_short_option_with_a_value_that_may_be_left_out(drover, repository):
+    for option in ('-wcheckout', '-w=checkout', '-w', '--worktree', '--worktree=checkout'):
+        assert '.parallel-worktrees' in drover.good('run', option, '--', 'pwd'), option
+    for option in ('-wnone', '-w=none', '-w=auto'):
+        assert ('.parallel-worktrees' in drover.good('run', option, '--', 'pwd')) == ('auto' in option)
+    assert '.parallel-worktrees' in drover.good('run', '-wk', '--', 'pwd', ':::', 'x')
+
+
+def test_a_directory_that_a_worktree_would_not_have_is_refused_at_once(drover, repository):
+    folder = os.path.join(repository, 'new', 'er')
+    os.makedirs(folder)
+    drover.bad(2, 'run', '-w', 'true', cwd=folder, says=["'new/er/' is not in commit", '--cwd'])
+    assert nothing_was_queued(drover)
+    drover.good('run', 'true', cwd=folder)
+
+
+def test_no_home_is_told_and_no_status_is_made_up(drover):
+    environment = dict.fromkeys(('HOME', 'DROVER_STATE_DIR', 'XDG_STATE_HOME'))
+    for arguments in (['daemon', 'status'], ['daemon', 'status', '--json'], ['ls']):
+        done = drover.run(*arguments, env=environment)
+        assert (done.returncode, done.stdout) == (3, '') and 'HOME' in done.stderr, done
+
+
+def test_why_says_nothing_twice(drover):
+    drover.run('run', '--name', 'bad', 'false')
+    drover.run('run', '--name', 'later', '--after', 'bad', 'true')
+    number = drover.task('bad')['id']
+    assert drover.good('why', 'later') == f'#{number + 1} later is skipped: #{number} failed\n'
+    held = drover.add('--hold', 'true')[0]
+    drover.good('cancel', '--reason', 'not wanted', held)
+    assert drover.good('why', held) == f'#{held} is cancelled by user: not wanted\n'
+    assert drover.good('why', 'bad') == f'#{number} bad is failed: exit 1\n'
+
+
+def test_keys_of_the_source_are_checked_and_said_not_to_be_heeded_yet(drover, repository):
+    path = os.path.join(repository, '.parallel.yaml')
+    harness.write(path, 'enabled: true\nmaxMemoryUsagePercent: 85\nmergeStrategy: squash\nverbose: false\n')
+    done = drover.run('run', '--', 'echo', 'x')
+    assert (done.returncode, done.stdout) == (0, 'x\n')
+    assert 'not heeded yet' in done.stderr and 'maxMemoryUsagePercent, mergeStrategy' in done.stderr
+    assert 'verbose' not in done.stderr and drover.run('run', '-q', 'true').stderr == ''
+    harness.write(path, 'mergeStrategy: octopus\n')
+    drover.bad(2, 'run', 'true', says=['mergeStrategy', 'octopus'])
+    harness.write(path, 'maxMemoryUsagePercentage: 85\n')
+    drover.bad(2, 'run', 'true', says=['maxMemoryUsagePercentage', 'maxMemoryUsagePercent'])
 
 
 def test_logs_of_a_part(drover):

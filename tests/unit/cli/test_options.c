@@ -30,9 +30,11 @@ static const struct option_row rows[] = {
 	{ 'q', "quiet", NULL, OPTION_FLAG, PLACE(is_quiet), .meaning = "be quiet" },
 	{ 'l', "long", NULL, OPTION_FLAG, PLACE(is_long), .meaning = "much" },
 	{ 'n', "name", "NAME", OPTION_TEXT, PLACE(name), .meaning = "a name" },
-	{ 'w', "worktree", "HOW", OPTION_TEXT, PLACE(strategy), .meaning = "where", .fallback = "auto" },
+	{ 'w', "worktree", "HOW", OPTION_TEXT, PLACE(strategy), .meaning = "where", .fallback = "auto",
+	  .choices = "none|auto|checkout" },
 	{ 'e', "env", "K=V", OPTION_LIST, PLACE(list), .meaning = "a setting" },
 	{ 0, "after", "TASK", OPTION_NAMES, PLACE(names), .meaning = "tasks" },
+	{ 0, "state", "STATE", OPTION_NAMES, PLACE(names), .meaning = "states", .choices = "held|queued|" },
 	{ 'c', "count", "N", OPTION_COUNT, PLACE(count), .meaning = "how many", .limit = 10 },
 	{ 0, "time", "TIME", OPTION_DURATION, PLACE(time), .meaning = "how long" },
 };
@@ -113,6 +115,16 @@ static void test_fallback_needs_an_equals_sign(void **state)
 	assert_string_equal(parsed.values.strategy, "checkout");
 	assert_int_equal(parsed.rest.count, 0);
 	done(&parsed);
+	parse(&parsed, "-wnone", false);
+	assert_string_equal(parsed.values.strategy, "none");
+	done(&parsed);
+	parse(&parsed, "-qw=checkout", false);
+	assert_string_equal(parsed.values.strategy, "checkout");
+	done(&parsed);
+	parse(&parsed, "-wq", false); /* a bundle */
+	assert_string_equal(parsed.values.strategy, "auto");
+	assert_true(parsed.values.is_quiet);
+	done(&parsed);
 }
 
 static void test_somebody_elses_options(void **state)
@@ -148,6 +160,9 @@ static const struct fault {
 	{ "--count 11", "--count: '11' is not a number from 0 to 10" },
 	{ "--count -1", "'-1'" },
 	{ "--time 30", "has no unit" },
+	{ "--worktree=no", "--worktree: 'no' is not none, auto or checkout" },
+	{ "-w=", "--worktree: '' is not none, auto or checkout" },
+	{ "--state held,x", "--state: 'x' is not held or queued" },
 	{ "--time x", "'x' is no duration" },
 };
 
