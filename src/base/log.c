@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/str.h"
 
 static const char *const level_names[LOG_LEVEL_MAX] = { "error", "warning", "info", "debug" };
 
@@ -56,9 +57,7 @@ void log_line(enum log_level level, const char *format, ...)
 	vsnprintf(line + length, sizeof(line) - length - 1, format, args);
 	va_end(args);
 	length = strlen(line);
-	for (size_t i = 0; i < length; i++)
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = '?';
+	str_blank_hostile(line, length);
 	line[length++] = '\n';
 	if (fd_write_all(STDERR_FILENO, line, length) < 0)
 		errno = saved; /* nowhere left to say it */

@@ -85,19 +85,69 @@ const char *str_nearest(const char *word, const char *const *candidates, size_t 
 	return best;
 }
 
+/* Characters that have no picture but an effect, beyond the C0 controls. */
+static const struct {
+	unsigned first;
+	unsigned last;
+} hostile_characters[] = {
+	{ 0x7f, 0x9f },       /* DEL, C1 controls */
+	{ 0x61c, 0x61c },     /* direction of writing */
+	{ 0x200e, 0x200f },
+	{ 0x2028, 0x202e },   /* line and paragraph ends, direction */
+	{ 0x2066, 0x206f },   /* direction, shaping */
+	{ 0xfff9, 0xfffb },   /* annotations */
+	{ 0xe0000, 0xe007f }, /* invisible tags */
+};
+
+static unsigned decode(const unsigned char *at, size_t length)
+{
+	unsigned value = length == 1 ? at[0] : at[0] & (0x7fu >> length);
+
+	for (size_t i = 1; i < length; i++)
+		value = value << 6 | (at[i] & 0x3f);
+	return value;
+}
+
+size_t str_hostile_length(const void *text, size_t left)
+{
+	const unsigned char *at = text;
+	size_t length;
+	unsigned value;
+
+	if (at[0] >= 0x20 && at[0] < 0x7f)
+		return 0;
+	length = utf8_length(at, left);
+	if (length <= 1)
+		return 1; /* what is left of one byte: C0, DEL, no UTF-8 */
+	value = decode(at, length);
+	for (size_t i = 0; i < ARRAY_SIZE(hostile_characters); i++)
+		if (value >= hostile_characters[i].first && value <= hostile_characters[i].last)
+			return length;
+	return 0;
+}
+
+void str_blank_hostile(char *text, size_t length)
+{
+	for (size_t i = 0; i < length;) {
+		size_t hostile = str_hostile_length(text + i, length - i);
+
+		memset(text + i, '?', hostile);
+		i += hostile ? hostile : utf8_length((const unsigned char *)text + i, length - i);
+	}
+}
+
 void str_add_visible(struct buf *buf, const void *text, size_t length)
 {
 	const unsigned char *at = text;
 
 	while (length > 0) {
-		size_t step = utf8_length(at, length);
-		bool is_c1 = step == 2 && at[0] == 0xc2 && at[1] < 0xa0;
+		size_t step = str_hostile_length(at, length);
 
-		if (step == 0 || is_c1 || at[0] < 0x20 || at[0] == 0x7f) {
-			step = is_c1 ? 2 : 1;
+		if (step > 0) {
 			for (size_t i = 0; i < step; i++)
 				buf_add_format(buf, "\\x%02x", at[i]);
 		} else {
+			step = utf8_length(at, length);
 			buf_add(buf, at, step);
 		}
 		at += step;

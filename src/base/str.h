@@ -16,7 +16,16 @@ bool str_is_utf8(const void *bytes, size_t length);
  */
 const char *str_nearest(const char *word, const char *const *candidates, size_t count);
 
-/* Adds `text` in a form that a terminal cannot be misled by: control bytes and invalid UTF-8 become \xNN. */
+/*
+ * How many bytes at `at` a terminal must not get as they are: 1 for a control byte or one that is no UTF-8; all bytes of a C1
+ * control, of a sign that turns the direction of writing, breaks lines or is invisible; 0 when the character is harmless.
+ */
+size_t str_hostile_length(const void *at, size_t left);
+
+/* Puts '?' for each byte that str_hostile_length() objects to: for log lines, where no memory is to be had. */
+void str_blank_hostile(char *text, size_t length);
+
+/* Adds `text` in a form that a terminal cannot be misled by: the bytes of str_hostile_length() become \xNN. */
 void str_add_visible(struct buf *buf, const void *text, size_t length);
 
 /* Cuts an incomplete UTF-8 sequence off the end of a text that was truncated. */

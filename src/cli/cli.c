@@ -129,23 +129,27 @@ json_t *cli_call(struct cli *cli, struct client *client, enum api_method method,
 	return result;
 }
 
-void cli_print_json(struct cli *cli, const json_t *value)
+static void print_json(struct cli *cli, const json_t *value, size_t flags)
 {
-	char *text = json_dumps(value, cli->is_out_terminal ? JSON_INDENT(2) : 0);
+	char *text = json_dumps(value, flags);
 
 	ASSERT(text);
-	buf_add_text(&cli->out, text);
+	if (cli->is_out_terminal)
+		terminal_add_json(&cli->out, text);
+	else
+		buf_add_text(&cli->out, text);
 	buf_add_byte(&cli->out, '\n');
 	free(text);
 }
 
+void cli_print_json(struct cli *cli, const json_t *value)
+{
+	print_json(cli, value, cli->is_out_terminal ? JSON_INDENT(2) : 0);
+}
+
 void cli_print_json_line(struct cli *cli, const json_t *value)
 {
-	char *text = json_dumps(value, JSON_COMPACT);
-
-	ASSERT(text);
-	buf_add_format(&cli->out, "%s\n", text);
-	free(text);
+	print_json(cli, value, JSON_COMPACT);
 }
 
 json_t *cli_complete(int object, const json_t *value)

@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/units.h"
 #include "cli/cli.h"
+#include "cli/terminal.h"
 #include "client/connect.h"
 #include "version.h"
 
@@ -246,9 +247,11 @@ static void print_daemon(struct cli *cli, const json_t *value)
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		const json_t *field = json_object_get(value, names[i]);
 
-		if (json_is_string(field))
-			buf_add_format(&cli->out, "%-12s %s\n", names[i], json_string_value(field));
-		else if (json_is_integer(field))
+		if (json_is_string(field)) {
+			buf_add_format(&cli->out, "%-12s ", names[i]);
+			terminal_add_cut(&cli->out, json_string_value(field), SIZE_MAX);
+			buf_add_byte(&cli->out, '\n');
+		} else if (json_is_integer(field))
 			buf_add_format(&cli->out, "%-12s %lld\n", names[i], (long long)json_integer_value(field));
 	}
 	if (json_is_number(uptime))

@@ -11,6 +11,7 @@
 #include "base/paths.h"
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/terminal.h"
 #include "version.h"
 
 enum { KERNEL_MAJOR = 5, KERNEL_MINOR = 10 };
@@ -181,11 +182,15 @@ static void print_rows(struct doctor *doctor)
 		                     : strcmp(state, "problem") == 0 ? "\033[31m"
 		                                                     : "\033[33m";
 
-		buf_add_format(&cli->out, "%s%-8s%s %-20s %s\n", colour, state, *colour ? "\033[0m" : "",
-		               json_string_value(json_object_get(row, "name")),
-		               json_string_value(json_object_get(row, "value")));
-		if (note)
-			buf_add_format(&cli->out, "%-30s%s\n", "", note);
+		buf_add_format(&cli->out, "%s%-8s%s %-20s ", colour, state, *colour ? "\033[0m" : "",
+		               json_string_value(json_object_get(row, "name")));
+		terminal_add_cut(&cli->out, json_string_value(json_object_get(row, "value")), SIZE_MAX);
+		buf_add_byte(&cli->out, '\n');
+		if (!note)
+			continue;
+		buf_add_format(&cli->out, "%-30s", "");
+		terminal_add_cut(&cli->out, note, SIZE_MAX);
+		buf_add_byte(&cli->out, '\n');
 	}
 	buf_add_format(&cli->out, "\n%s\n", doctor->is_bad ? "there are problems" : "all is well");
 }

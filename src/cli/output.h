@@ -13,6 +13,8 @@ struct output {
 	bool is_raw;     /* a terminal gets the bytes as they are */
 	const char *tag; /* before each line, or NULL */
 	bool is_inside_line;
+	size_t line_bytes;    /* of the line begun, while a terminal is shown it */
+	uint64_t line_hidden; /* of them not shown */
 	struct terminal_filter filter;
 };
 

@@ -9,6 +9,7 @@
 struct run_options {
 	struct submit_options submit;
 	bool keeps_order;
+	bool is_raw;
 	bool is_tagged;
 	bool is_json;
 	const char *progress;
@@ -17,7 +18,7 @@ struct run_options {
 #define PLACE(field) .offset = offsetof(struct run_options, field)
 
 /* The last rows are of `run` alone. */
-enum { RUN_ONLY_ROWS = 3 };
+enum { RUN_ONLY_ROWS = 4 };
 
 static const struct option_row run_rows[] = {
 	{ 'f', "file", "FILE", OPTION_TEXT, PLACE(submit.file),
@@ -76,6 +77,8 @@ static const struct option_row run_rows[] = {
 	{ 'k', "keep-order", NULL, OPTION_FLAG, PLACE(keeps_order), .meaning = "outputs in the order of the values" },
 	{ 0, "tag", NULL, OPTION_FLAG, PLACE(is_tagged),
 	  .meaning = "the task's name or value before each line of its output" },
+	{ 0, "raw", NULL, OPTION_FLAG, PLACE(is_raw),
+	  .meaning = "control characters in outputs as they are, also to a terminal" },
 	{ 0, "progress", "MODE", OPTION_TEXT, PLACE(progress), .meaning = "bar, plain, json or none, on standard error",
 	  .choices = "bar|plain|json|none" },
 };
@@ -95,6 +98,7 @@ static int run(struct cli *cli, const struct run_options *options, const struct 
 	struct watch_options watch_options = {
 		.is_quiet = options->submit.is_quiet,
 		.keeps_order = options->keeps_order,
+		.is_raw = options->is_raw,
 		.is_tagged = options->is_tagged,
 		.is_json = options->is_json,
 	};

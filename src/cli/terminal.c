@@ -84,6 +84,32 @@ size_t terminal_text_width(const char *text)
 	return width;
 }
 
+void terminal_add_json(struct buf *buf, const char *text)
+{
+	size_t left = strlen(text);
+
+	while (left > 0) {
+		size_t step = *text == '\n' ? 0 : str_hostile_length(text, left);
+
+		if (step > 1) {
+			unsigned value = decode(text, step);
+
+			if (value > 0xffff)
+				buf_add_format(buf, "\\u%04x\\u%04x", 0xd800 + ((value - 0x10000) >> 10),
+				               0xdc00 + ((value - 0x10000) & 0x3ff));
+			else
+				buf_add_format(buf, "\\u%04x", value);
+		} else if (step == 1) {
+			buf_add_format(buf, "\\u%04x", (unsigned char)*text);
+		} else {
+			step = character_length(text, left);
+			buf_add(buf, text, step);
+		}
+		text += step;
+		left -= step;
+	}
+}
+
 void terminal_add_cut(struct buf *buf, const char *text, size_t width)
 {
 	CLEANUP_BUF struct buf shown = BUF_INIT;
@@ -175,7 +201,7 @@ static enum piece judge(const char *at, size_t left, size_t *length)
 				return PIECE_SHOW;
 		return PIECE_WAIT;
 	}
-	if (!str_is_utf8(at, wanted) || (first == 0xc2 && (unsigned char)at[1] < 0xa0))
+	if (str_hostile_length(at, wanted) > 0)
 		return PIECE_SHOW;
 	*length = wanted;
 	return PIECE_PASS;
@@ -195,6 +221,7 @@ static size_t filter_some(struct terminal_filter *filter, struct buf *out, const
 		if (piece == PIECE_RETURN && at + 1 == length)
 			piece = PIECE_WAIT;
 		if (piece == PIECE_PASS) {
+			filter->has_colour = filter->has_colour || bytes[at] == '\033';
 			at += step;
 			continue;
 		}
@@ -238,4 +265,7 @@ void terminal_filter_end(struct terminal_filter *filter, struct buf *out)
 	else
 		str_add_visible(out, filter->waiting, filter->waiting_length);
 	filter->waiting_length = 0;
+	if (filter->has_colour)
+		buf_add_text(out, "\033[0m"); /* what comes next is not the task's */
+	filter->has_colour = false;
 }

@@ -19,6 +19,9 @@ size_t terminal_text_width(const char *text);
 /* Adds at most `width` columns of `text`, with "…" at the end when it is cut; without control characters. */
 void terminal_add_cut(struct buf *buf, const char *text, size_t width);
 
+/* Adds JSON text as it is, but for the characters that a terminal must not get: they become \uXXXX, which means the same. */
+void terminal_add_json(struct buf *buf, const char *text);
+
 /* The colour of a task's state, "" when there are no colours; end it with terminal_colour_end(). */
 const char *terminal_colour(bool has_colour, const char *state);
 const char *terminal_colour_end(bool has_colour);
@@ -30,6 +33,7 @@ const char *terminal_colour_end(bool has_colour);
  */
 struct terminal_filter {
 	bool keeps_returns;
+	bool has_colour; /* some passed; the end sets them back */
 	char waiting[32]; /* the beginning of a sequence */
 	size_t waiting_length;
 };

@@ -86,8 +86,8 @@ static void print_output(struct watch *watch, uint64_t index, const json_t *even
 	CLEANUP_FREE char *path = NULL;
 	const char *given = text_of(event, "log_path");
 	const json_t *bytes = json_object_get(event, "output_bytes");
-	struct output out = { .cli = watch->cli };
-	struct output error = { .cli = watch->cli, .is_error = true };
+	struct output out = { .cli = watch->cli, .is_raw = watch->options->is_raw };
+	struct output error = { .cli = watch->cli, .is_raw = watch->options->is_raw, .is_error = true };
 
 	if (watch->is_streaming || watch->options->is_json || !given)
 		return;
@@ -336,7 +336,7 @@ static void init(struct watch *watch)
 	watch->finals = needs_finals ? xcalloc(watch->batch->count, sizeof(json_t *)) : NULL;
 	watch->stream_pause_ms = STREAM_PAUSE_MIN_MS;
 	if (watch->is_streaming)
-		stream_init(&watch->stream, watch->cli, false, watch->batch->splits_output);
+		stream_init(&watch->stream, watch->cli, watch->options->is_raw, watch->batch->splits_output);
 	if (stopwatch_start(&watch->stopwatch) < 0)
 		cli_tell(watch->cli, "times are not shown: no timer could be made");
 	catch_interrupts(watch);

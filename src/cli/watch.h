@@ -13,6 +13,7 @@ struct watch_options {
 	bool is_quiet;    /* no progress, table or summary */
 	bool keeps_order; /* outputs in the order of the tasks */
 	bool is_tagged;
+	bool is_raw; /* terminals get outputs as they are */
 	bool is_json; /* a line for each end of a task, and last the summary, on standard output instead of outputs */
 };
 

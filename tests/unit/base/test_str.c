@@ -63,6 +63,19 @@ static void test_visible(void **state UNUSED)
 	check_visible("a\0b\n\x7f", 5, "a\\x00b\\x0a\\x7f");
 	check_visible("\xff\xc3", 2, "\\xff\\xc3");
 	check_visible("\xc2\x9b", 2, "\\xc2\\x9b"); /* CSI as one C1 character */
+	check_visible("a\xe2\x80\xae" "b", 5, "a\\xe2\\x80\\xaeb"); /* right-to-left override */
+	check_visible("\xe2\x81\xa6", 3, "\\xe2\\x81\\xa6");
+	check_visible("\xe2\x80\xa8", 3, "\\xe2\\x80\\xa8"); /* line separator */
+	check_visible("\xf3\xa0\x81\x81", 4, "\\xf3\\xa0\\x81\\x81"); /* an invisible tag */
+	check_visible("\xe2\x80\x99\xf0\x9f\x98\x80", 7, "\xe2\x80\x99\xf0\x9f\x98\x80");
+}
+
+static void test_blank_hostile(void **state UNUSED)
+{
+	char text[] = "a\x1b[2J\xe2\x80\xae\xc3\xa4\xc2\x9b\xff\xe2";
+
+	str_blank_hostile(text, strlen(text));
+	assert_string_equal(text, "a?[2J???\xc3\xa4????");
 }
 
 static void test_task_names(void **state UNUSED)
@@ -138,6 +151,7 @@ int main(void)
 		cmocka_unit_test(test_utf8),
 		cmocka_unit_test(test_nearest),
 		cmocka_unit_test(test_visible),
+		cmocka_unit_test(test_blank_hostile),
 		cmocka_unit_test(test_task_names),
 		cmocka_unit_test(test_numbers),
 	};

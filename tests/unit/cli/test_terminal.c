@@ -20,7 +20,10 @@ static const struct row {
 		bytes, sizeof(bytes) - 1, keeps, expected                                                                   \
 	}
 	ROW("plain\ttext\n", false, "plain\ttext\n"),
-	ROW("\033[31mred\033[0m \033[1;38;5;9mx\033[m", false, "\033[31mred\033[0m \033[1;38;5;9mx\033[m"),
+	ROW("\033[31mred\033[0m \033[1;38;5;9mx\033[m", false,
+	    "\033[31mred\033[0m \033[1;38;5;9mx\033[m\033[0m"), /* set back at the end */
+	ROW("a\u202eb\u2066", false, "a\\xe2\\x80\\xaeb\\xe2\\x81\\xa6"),
+	ROW("x\xe2\x80", false, "x\\xe2\\x80"),
 	ROW("\033[2J\033[Hx", false, "\\x1b[2J\\x1b[Hx"),
 	ROW("\033]52;c;eHl6\007x", false, "\\x1b]52;c;eHl6\\x07x"),
 	ROW("\033]0;title\033\\", false, "\\x1b]0;title\\x1b\\"),
