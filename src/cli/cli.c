@@ -31,6 +31,8 @@ const struct command *const cli_commands[] = {
 	&command_release,
 	&command_suspend,
 	&command_resume,
+	&command_pause,
+	&command_unpause,
 	&command_status,
 	&command_daemon_start,
 	&command_daemon_stop,

@@ -112,6 +112,7 @@ extern const struct command command_events;                                     
 extern const struct command command_wait;                                          /* wait.c */
 extern const struct command command_cancel, command_retry, command_release;        /* control.c */
 extern const struct command command_suspend, command_resume;                       /* control.c */
+extern const struct command command_pause, command_unpause;                       /* pause.c */
 extern const struct command command_daemon_start, command_daemon_stop;             /* daemon.c */
 extern const struct command command_daemon_restart, command_daemon_status;         /* daemon.c */
 extern const struct command command_clean;                                         /* clean.c */

@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/grid.h"
 #include "cli/pages.h"
+#include "cli/pause.h"
 #include "cli/refs.h"
 #include "cli/results.h"
 #include "cli/template.h"
@@ -355,7 +356,7 @@ const struct command command_why = {
 static void print_status(struct cli *cli, const json_t *value)
 {
 	static const char *const names[] = { "slots", "running", "queued", "suspended", "batches" };
-	json_t *count, *problem;
+	json_t *count, *problem, *pause;
 	const char *state;
 	size_t i;
 
@@ -367,8 +368,10 @@ static void print_status(struct cli *cli, const json_t *value)
 		if (json_integer_value(count) > 0)
 			buf_add_format(&cli->out, " %lld %s", (long long)json_integer_value(count), state);
 	buf_add_byte(&cli->out, '\n');
-	if (json_is_true(json_object_get(value, "is_paused")))
-		buf_add_format(&cli->out, "%-20s %s\n", "paused", "nothing new is started");
+	json_array_foreach (json_object_get(value, "pauses"), i, pause) {
+		buf_add_format(&cli->out, "%-20s ", "paused");
+		pause_add_line(&cli->out, pause);
+	}
 	json_array_foreach (json_object_get(value, "problems"), i, problem)
 		add_fact(&cli->out, "problem", problem);
 }

@@ -100,7 +100,7 @@ struct core_event {
 	const struct core_config *config;
 };
 
-/* What a waiting task waits for. */
+/* What a waiting task waits for; a suspended one is in the user's hands or under a pause. */
 struct wait {
 	enum wait_reason reason;
 	uint64_t holder;   /* id of the task in the way, 0 = none */
@@ -162,7 +162,7 @@ uint32_t core_index(const struct core *core, uint64_t id);
 /* The task at an index that an effect carried. */
 const struct task *core_task_at(const struct core *core, uint32_t index);
 
-/* Why the task waits now; reason NONE when it does not. O(1) plus the number of its dependencies. */
+/* Why the task waits, or is suspended, now; reason NONE when it does not. O(1) plus the number of its dependencies. */
 void core_explain(const struct core *core, uint64_t id, uint64_t now_ns, struct wait *ret_wait);
 
 /* True for a COLLECTING task that will be queued again once it is collected, unless it is cancelled before. */

@@ -55,6 +55,10 @@ void core_explain(const struct core *core, uint64_t id, uint64_t now_ns UNUSED, 
 		case TASK_HELD: wait.reason = REASON_USER_HOLD; break;
 		case TASK_BLOCKED: explain_dependency(core, index, &wait); break;
 		case TASK_QUEUED: explain_queued(core, index, &wait); break;
+		case TASK_SUSPENDED:
+			wait.reason = core->tasks[index].marks & MARK_PAUSED && !core->pause.suspends ? REASON_BATCH_PAUSED
+												      : REASON_USER_HOLD;
+			break;
 		default: break;
 		}
 	}

@@ -85,6 +85,7 @@ static void forget_unknown_batches(struct daemon *daemon)
 			continue;
 		if (turn_step(daemon, &event) < 0)
 			NEVER("its tasks are gone");
+		pauses_forget(daemon, batch->id);
 		roster_forget_batch(&daemon->roster, batch);
 	}
 }
@@ -113,13 +114,13 @@ static void forget_all_unknown(struct daemon *daemon)
 
 void broken_enter(struct daemon *daemon, const struct err *err)
 {
-	struct core_event pause = { .kind = CORE_PAUSE, .value = true };
+	struct core_event drain = { .kind = CORE_DRAIN, .value = true };
 
 	daemon->is_broken = true;
 	daemon->broken = *err;
 	store_state(daemon->store, &daemon->broken); /* the same, and what it means */
 	log_error("%s", daemon->broken.text);
-	turn_step(daemon, &pause); /* first: what follows frees slots */
+	turn_step(daemon, &drain); /* first: what follows frees slots */
 	daemon->turn.in_flight.txn = NULL; /* the store's */
 	refuse_starts(daemon, &daemon->turn.in_flight);
 	refuse_starts(daemon, &daemon->turn.next);

@@ -11,7 +11,7 @@ struct generation;
 
 /*
  * The commit of `in_flight` has failed with *err. Fails the answers of both generations, takes out of core and roster the
- * tasks and batches that only they know, and pauses the core for good.
+ * tasks and batches that only they know, and lets the core start nothing more.
  */
 void broken_enter(struct daemon *daemon, const struct err *err);
 

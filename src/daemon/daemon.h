@@ -14,6 +14,7 @@
 #include "daemon/attempts.h"
 #include "daemon/jobs.h"
 #include "daemon/keeper_link.h"
+#include "daemon/pauses.h"
 #include "daemon/room.h"
 #include "daemon/roster.h"
 #include "daemon/server.h"
@@ -64,6 +65,7 @@ struct daemon {
 	struct jobs jobs;
 	struct draft *drafts;
 	struct room room;
+	struct pause_note *pauses;
 	json_t *fresh_keys; /* idempotency keys put but not yet handed to the store, with their answers */
 	uint64_t last_draft;
 

@@ -29,12 +29,15 @@ static void do_kill(struct daemon *daemon, const struct effect *effect)
 
 static void do_freeze(struct daemon *daemon, const struct effect *effect)
 {
+	FAILPOINT("suspend_intent");
 	attempts_signal(daemon, effect, SIGUSR2);
+	FAILPOINT("frozen_not_recorded");
 }
 
 static void do_thaw(struct daemon *daemon, const struct effect *effect)
 {
 	attempts_signal(daemon, effect, SIGCONT);
+	FAILPOINT("thawed_not_recorded");
 }
 
 static void do_nothing(struct daemon *daemon UNUSED, const struct effect *effect UNUSED)

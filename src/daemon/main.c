@@ -396,6 +396,7 @@ static void finish(struct daemon *daemon)
 	keeper_link_close(daemon, daemon->exit_status);
 	turn_done(daemon);
 	attempts_done(daemon);
+	pauses_done(daemon);
 	roster_done(&daemon->roster);
 	uv_run(daemon->loop, UV_RUN_NOWAIT); /* closed handles are freed by the loop */
 }

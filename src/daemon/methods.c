@@ -102,7 +102,7 @@ static void restart_when_durable(struct daemon *daemon, void *context, const str
 static void method_daemon_stop(void *context, struct request *request, json_t *params)
 {
 	struct daemon *daemon = context;
-	struct core_event pause = { .kind = CORE_PAUSE, .value = true };
+	struct core_event drain = { .kind = CORE_DRAIN, .value = true };
 
 	if (json_is_true(json_object_get(params, "restart"))) {
 		turn_after_commit(daemon, restart_when_durable, request);
@@ -116,7 +116,7 @@ static void method_daemon_stop(void *context, struct request *request, json_t *p
 		return;
 	daemon->is_draining = true;
 	daemon->stop_request = request;
-	turn_step(daemon, &pause);
+	turn_step(daemon, &drain);
 	cancel_all(daemon);
 	methods_on_drained(daemon);
 }
@@ -144,6 +144,7 @@ void methods_fill(struct daemon *daemon, struct server_options *options)
 	methods_submit_fill(options->handlers);
 	methods_tasks_fill(options->handlers);
 	methods_events_fill(options->handlers);
+	methods_pause_fill(options->handlers);
 	options->handlers[API_STATUS] = method_status;
 	options->handlers[API_DAEMON_STATUS] = method_daemon_status;
 	options->handlers[API_DAEMON_STOP] = method_daemon_stop;

@@ -178,6 +178,9 @@ static struct roster_batch *put_batch(struct daemon *daemon, struct submission *
 		                                   draft->batch.limit, daemon->settings.slots_hard_max));
 		draft->batch.limit = daemon->settings.slots_hard_max;
 	}
+	if (pauses_find(daemon, 0))
+		json_array_append_new(submission->warnings,
+		                      json_string("everything is paused: nothing starts before 'drover unpause'"));
 	put_environment(daemon, draft);
 	draft->batch.id = ++daemon->last_batch;
 	draft->batch.created_ms = daemon->now_ms;

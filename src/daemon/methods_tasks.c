@@ -204,10 +204,12 @@ static void feed_selection(struct daemon *daemon, struct request *request, json_
 			.kind = CORE_INPUT, .input = (uint8_t)input, .task = task->id, .attempt = task->attempt
 		};
 
+		bool is_ending = task->state == TASK_STOPPING || task->state == TASK_COLLECTING;
+
 		if (!is_named && input == INPUT_RETRY && task->state == TASK_SUCCEEDED)
 			continue; /* of many, those that did not succeed are meant */
 		if (turn_step(daemon, &event) == 0) {
-			if (reason || input == INPUT_RETRY)
+			if (reason || !is_ending) /* else the words for what it came to are there already */
 				roster_set_detail(roster_task(&daemon->roster, selection.items[i]), reason);
 			select_task(&done, selection.items[i]);
 		} else if (is_named) {

@@ -281,18 +281,42 @@ static const char *const reason_texts[] = {
 #include "core/words.def"
 };
 
-static json_t *present_wait(struct daemon *daemon, const struct wait *wait)
+/* The words for a task in the user's hands, or under a pause. */
+static void add_hold(struct daemon *daemon, const struct task *task, struct buf *text)
+{
+	const struct roster_task *texts = roster_task(&daemon->roster, core_index(daemon->core, task->id));
+	const struct pause_note *pause = pauses_covering(daemon, task->batch);
+
+	if (pause && (task->state == TASK_QUEUED || task->marks & MARK_PAUSED)) {
+		buf_add_format(text, "%s is paused ", pause->batch == 0 ? "everything" : "its batch");
+		pauses_add_words(text, pause);
+	} else if (task->state == TASK_SUSPENDED) {
+		buf_add_format(text, "the user suspended it%s%s", texts->detail ? ": " : "",
+		               texts->detail ? texts->detail : "");
+	} else {
+		buf_add_text(text, "the user holds it");
+	}
+}
+
+static json_t *present_wait(struct daemon *daemon, const struct task *task, const struct wait *wait)
 {
 	json_t *object = json_object();
+	struct core_totals totals;
 	struct buf text = BUF_INIT;
 	char number[UNITS_TEXT_MAX];
 	uint32_t holder = core_index(daemon->core, wait->holder);
 	bool has_counts = wait->need > 0;
 	bool has_until = wait->reason == REASON_BACKOFF && wait->until_ns != NEVER_NS;
 
-	buf_add_text(&text, reason_texts[wait->reason]);
+	core_count(daemon->core, &totals);
+	if (wait->reason == REASON_USER_HOLD || wait->reason == REASON_BATCH_PAUSED)
+		add_hold(daemon, task, &text);
+	else
+		buf_add_text(&text, reason_texts[wait->reason]);
 	if (has_counts)
 		buf_add_format(&text, " (%u of %u)", wait->have, wait->need);
+	if (wait->reason == REASON_SLOTS && totals.by_state[TASK_SUSPENDED] > 0)
+		buf_add_format(&text, ", %u of them suspended", totals.by_state[TASK_SUSPENDED]);
 	if (holder != TASK_NONE)
 		buf_add_format(&text, ": #%llu %s", (unsigned long long)wait->holder,
 		               task_state_name(core_task_at(daemon->core, holder)->state));
@@ -349,7 +373,7 @@ json_t *present_details(struct daemon *daemon, uint32_t index)
 		json_array_append_new(after, present_dependency(daemon, &dependencies[i]));
 	core_explain(daemon->core, task->id, daemon->now_ns, &wait);
 	set(object, "task", present_task(daemon, index));
-	set(object, "wait", wait.reason == REASON_NONE ? json_null() : present_wait(daemon, &wait));
+	set(object, "wait", wait.reason == REASON_NONE ? json_null() : present_wait(daemon, task, &wait));
 	set(object, "spec", spec);
 	set(object, "cwd", string(directory));
 	set(object, "after", after);
@@ -411,7 +435,7 @@ static json_t *event_object(struct daemon *daemon, const struct turn_event *even
 	set(object, "task", event->task ? json_integer((json_int_t)event->task) : json_null());
 	set(object, "batch", event->batch ? json_integer((json_int_t)event->batch) : json_null());
 	set(object, "state", event->state < TASK_STATE_MAX ? json_string(task_state_name(event->state)) : json_null());
-	set(object, "attempt", json_integer(event->attempt));
+	set(object, "attempt", event->task ? json_integer(event->attempt) : json_null());
 	if (index == TASK_NONE) {
 		set_logged_outcome(object, event);
 		return object;
@@ -466,7 +490,7 @@ json_t *present_event(struct daemon *daemon, const struct store_event *event, en
 
 json_t *present_turn_event(struct daemon *daemon, const struct turn_event *event)
 {
-	return event_object(daemon, event, present_event_kind(event->state));
+	return event_object(daemon, event, event->kind);
 }
 
 static json_t *present_states(const struct core_totals *totals)
@@ -513,6 +537,7 @@ json_t *present_status(struct daemon *daemon)
 	set(object, "states", present_states(&totals));
 	set(object, "batches", json_integer(totals.batches));
 	set(object, "is_paused", json_boolean(totals.is_paused));
+	set(object, "pauses", pauses_present_all(daemon));
 	set(object, "problems", present_problems(daemon));
 	set(object, "signals", json_null());
 	return object;

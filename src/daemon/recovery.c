@@ -42,6 +42,14 @@ static void on_batch(void *context, const struct store_batch *row)
 	roster_add_batch(&loading->daemon->roster, &batch);
 }
 
+static void on_pause(void *context, const struct store_pause *row)
+{
+	struct loading *loading = context;
+
+	if (loading->result == 0)
+		pauses_restore(loading->daemon, row);
+}
+
 static void on_task(void *context, const struct store_task *row)
 {
 	struct loading *loading = context;
@@ -94,7 +102,8 @@ static void continue_time(struct daemon *daemon, const struct store_facts *facts
 int recovery_load(struct daemon *daemon, struct err *err)
 {
 	struct loading loading = { .daemon = daemon, .err = err };
-	struct store_loader loader = { .context = &loading, .on_batch = on_batch, .on_task = on_task };
+	struct store_loader loader = { .context = &loading, .on_batch = on_batch, .on_pause = on_pause,
+		                       .on_task = on_task };
 	struct store_facts facts;
 	int r = store_load(daemon->store, &loader, &facts, err);
 

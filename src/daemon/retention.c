@@ -57,6 +57,7 @@ static void forget_batch(struct daemon *daemon, struct roster_batch *batch)
 
 	if (turn_step(daemon, &event) < 0)
 		return;
+	pauses_forget(daemon, batch->id);
 	store_txn_forget_batch(turn_txn(daemon), batch->id);
 	roster_forget_batch(&daemon->roster, batch);
 }

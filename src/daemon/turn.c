@@ -64,35 +64,49 @@ void turn_after_commit(struct daemon *daemon, turn_waiter call, void *context)
 	next->waiters[next->waiter_count++] = (struct turn_waiting){ .call = call, .context = context };
 }
 
-/* The line of the event log for a change of state, and the event for who listens. */
-static void log_change(struct daemon *daemon, const struct effect *effect)
+/* The next line of the event log, and the event for who listens: *event gets number and time. */
+static void log_event(struct daemon *daemon, struct turn_event *event, const char *data)
 {
 	struct generation *next = &daemon->turn.next;
+
+	event->seq = ++daemon->last_seq;
+	event->at_ms = daemon->now_ms;
+	store_txn_append_event(turn_txn(daemon), &(struct store_event){ .seq = event->seq,
+	                                                                .at_ms = event->at_ms,
+	                                                                .task = event->task,
+	                                                                .batch = event->batch,
+	                                                                .kind = event->kind,
+	                                                                .data = data });
+	next->last_seq = event->seq;
+	next->events = grow(next->events, next->event_count, &next->event_capacity, sizeof(*next->events));
+	next->events[next->event_count++] = *event;
+}
+
+static void log_change(struct daemon *daemon, const struct effect *effect)
+{
 	const struct task *task = core_task_at(daemon->core, effect->index);
 	bool has_ended = task_state_is_final(effect->to) || (effect->to == TASK_QUEUED && effect->from != TASK_STATE_MAX);
 	CLEANUP_BUF struct buf data = BUF_INIT;
 	struct turn_event event = {
-		.seq = ++daemon->last_seq,
 		.task = task->id,
 		.batch = task->batch,
-		.at_ms = daemon->now_ms,
 		.attempt = task->attempt,
 		.exit_code = has_ended ? task->exit_code : -1,
 		.exit_signal = has_ended ? task->exit_signal : 0,
 		.cause = has_ended ? (uint8_t)task->cause.kind : CAUSE_NONE,
 		.state = effect->to,
+		.kind = present_event_kind(effect->to),
 	};
 
 	present_add_event_data(&data, &event);
-	store_txn_append_event(turn_txn(daemon), &(struct store_event){ .seq = event.seq,
-	                                                                .at_ms = event.at_ms,
-	                                                                .task = event.task,
-	                                                                .batch = event.batch,
-	                                                                .kind = present_event_kind(effect->to),
-	                                                                .data = data.bytes });
-	next->last_seq = event.seq;
-	next->events = grow(next->events, next->event_count, &next->event_capacity, sizeof(*next->events));
-	next->events[next->event_count++] = event;
+	log_event(daemon, &event, data.bytes);
+}
+
+void turn_log(struct daemon *daemon, const char *kind, uint64_t batch)
+{
+	struct turn_event event = { .batch = batch, .exit_code = -1, .state = TASK_STATE_MAX, .kind = kind };
+
+	log_event(daemon, &event, NULL);
 }
 
 /* An attempt that is to start gets a number by which its record is known from any other's. */
@@ -177,7 +191,7 @@ static void publish(struct daemon *daemon, struct generation *done)
 {
 	for (uint32_t i = 0; i < done->event_count; i++) {
 		const struct turn_event *event = &done->events[i];
-		bool is_final = task_state_is_final(event->state);
+		bool is_final = event->state < TASK_STATE_MAX && task_state_is_final(event->state);
 		json_t *json;
 
 		daemon->turn.published_seq = event->seq;

@@ -25,7 +25,8 @@ struct turn_event {
 	int32_t exit_code;   /* −1 = none */
 	int32_t exit_signal; /* 0 = none */
 	uint8_t cause;       /* enum cause_kind, of an attempt's end */
-	uint8_t state;       /* enum task_state */
+	uint8_t state;       /* enum task_state; TASK_STATE_MAX when it is about no task */
+	const char *kind;    /* static */
 };
 
 struct turn_waiting {
@@ -74,6 +75,9 @@ void turn_mark_dirty(struct daemon *daemon, uint32_t index);
 
 /* Takes a forgotten task out of what is to be written. */
 void turn_drop_dirty(struct daemon *daemon, uint32_t index);
+
+/* Adds a line about no task to the event log, and tells who listens. `kind` is static; `batch` 0 = everything. */
+void turn_log(struct daemon *daemon, const char *kind, uint64_t batch);
 
 /* Registers what is to happen once everything decided so far is durable. */
 void turn_after_commit(struct daemon *daemon, turn_waiter call, void *context);

@@ -238,7 +238,9 @@ static void expect_reasons(const struct sim *sim)
 		if (!task)
 			continue;
 		core_explain(sim->core, id, sim->world.now_ns, &wait);
-		EXPECT(&sim->world, (wait.reason != REASON_NONE) == (task_state_kind(task->state) == TASK_KIND_WAITING),
+		EXPECT(&sim->world,
+		       (wait.reason != REASON_NONE) ==
+			       (task_state_kind(task->state) == TASK_KIND_WAITING || task->state == TASK_SUSPENDED),
 		       "task %u is %s, reason %s", (unsigned)id, task_state_name(task->state),
 		       wait_reason_name(wait.reason));
 	}
