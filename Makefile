@@ -34,8 +34,10 @@ demo: deps-build
 
 bench: deps-build
 	@tools/install-deps build bench
-	@$(MAKE) --no-print-directory all
-	@$(PYTHON) bench/p1 --build $(RELEASE)
+	@test -e $(BUILD)/bench/build.ninja || \
+		meson setup $(BUILD)/bench --buildtype=release -Ddebug=true -Dtests=false -Dbench=true
+	@ninja -C $(BUILD)/bench
+	@ACCEPT="$(ACCEPT)" $(PYTHON) bench/run --build $(BUILD)/bench --only "$(ONLY)"
 
 soak:
 	@tools/install-deps build check
@@ -70,7 +72,7 @@ help:
 	@echo "make demo       runs drover over its own repository: examples/maintenance.yaml"
 	@echo "make check      builds with sanitizers and runs every test; state of its own below $(BUILD)/"
 	@echo "make soak       the long forms of some tests: 100,000 tasks, with a release build"
-	@echo "make bench      measures drover against its peers: bench/RESULTS.md"
+	@echo "make bench      measures drover against its peers: bench/RESULTS.md; ONLY=P5 one of them"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR= ; make uninstall takes it away again"
 	@echo "make tidy       checks layers, bans, headers; make mutants, make fuzz: the slower tests of the tests"
 	@echo "make clean      removes $(BUILD)/"
