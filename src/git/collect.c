@@ -54,6 +54,7 @@ struct collection {
 	bool is_again;      /* as requested, unless the worktree cannot go */
 	struct buf updates; /* for git update-ref --stdin */
 	struct buf note;
+	struct repository_claim claim; /* to what lies in the worktree's admin directory, and to its branch */
 	struct worktree_result result;
 };
 
@@ -99,7 +100,7 @@ static int find_directory(struct collection *collection, struct err *err)
 	return 0;
 }
 
-enum { LOOKS_MAX = 5, LOOK_AGAIN_MS = 20 };
+enum { LOOKS_MAX = 5, LOOK_AGAIN_MS = 20, TRIES_MAX = 10 };
 
 static int open_worktree(struct collection *collection, struct err *err)
 {
@@ -365,20 +366,46 @@ static int count_changes(struct collection *collection, struct err *err)
 
 /* ---- the sequence ---- */
 
-/* Lock files that a git of the task's, killed with it, or of a killed try of ours left in the way. */
-static void clear_lock_files(struct collection *collection)
+/*
+ * Lock files in the way: those that a git of the task's, killed with it, or a killed try of ours left are removed, others'
+ * waited for.
+ */
+static int settle_lock_files(struct collection *collection, struct err *err)
 {
-	CLEANUP_FREE char *branch = xasprintf("%s.lock", collection->branch_ref);
-	CLEANUP_FREE char *saved = xasprintf("%s.lock", collection->salvage_ref);
-	CLEANUP_FREE char *index = xasprintf("worktrees/%s/index.lock", collection->admin ? collection->admin : "");
-	CLEANUP_FREE char *head = xasprintf("worktrees/%s/HEAD.lock", collection->admin ? collection->admin : "");
+	const char *admin = collection->admin;
+	char *const paths[] = {
+		xasprintf("%s.lock", collection->branch_ref),
+		xasprintf("%s.lock", collection->salvage_ref),
+		admin ? xasprintf("worktrees/%s/index.lock", admin) : NULL,
+		admin ? xasprintf("worktrees/%s/HEAD.lock", admin) : NULL,
+	};
+	int error = 0;
 
-	repository_clear_lock_file(&collection->repository, branch, false);
-	repository_clear_lock_file(&collection->repository, saved, false);
-	if (collection->admin) {
-		repository_clear_lock_file(&collection->repository, index, false);
-		repository_clear_lock_file(&collection->repository, head, false);
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+		if (error == 0 && paths[i])
+			error = repository_await_lock_file(&collection->repository, paths[i], &collection->claim, err);
+		free(paths[i]);
 	}
+	return error;
+}
+
+static int stage(struct collection *collection, struct err *err)
+{
+	return stage_all(&collection->git, &collection->tree, &collection->note, err);
+}
+
+/* Does a step; while another's git gets in between with its lock files, waits for that and does it again. */
+static int do_among_others(struct collection *collection, int (*step)(struct collection *, struct err *), struct err *err)
+{
+	int error = settle_lock_files(collection, err);
+
+	for (int try = 1; error == 0; try++) {
+		error = step(collection, err);
+		if (error != -EBUSY || try == TRIES_MAX)
+			break;
+		error = settle_lock_files(collection, err);
+	}
+	return error;
 }
 
 /* Work that git itself has put aside in the admin directory and that no ref holds. */
@@ -407,11 +434,11 @@ static int save_work(struct collection *collection, struct err *err)
 	int error = 0;
 
 	FAILPOINT("collect_started");
-	clear_lock_files(collection);
+	repository_claim_record(&collection->repository, &collection->claim);
 	if (!collection->result.is_missing) {
 		error = git_load_config(&collection->git, err);
 		if (error == 0)
-			error = stage_all(&collection->git, &collection->tree, &collection->note, err);
+			error = do_among_others(collection, stage, err);
 		note_unfinished(collection);
 	}
 	collection->is_again = collection->request.is_again && collection->note.length == 0;
@@ -423,7 +450,7 @@ static int save_work(struct collection *collection, struct err *err)
 		error = collection->is_again ? place_again(collection, err) : place(collection, err);
 	FAILPOINT("committed_not_placed");
 	if (error == 0)
-		error = write_refs(collection, err);
+		error = do_among_others(collection, write_refs, err);
 	FAILPOINT("work_saved");
 	return error == 0 ? count_changes(collection, err) : error;
 }

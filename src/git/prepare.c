@@ -115,11 +115,17 @@ static int choose_branch(struct preparation *preparation, const struct record *k
 	preparation->intent.is_new_branch = !preparation->has_branch || killed->is_new_branch;
 	if (preparation->has_branch)
 		return 0;
-	if (!names_choose(&source, taken, name))
-		return err_say(err, -EEXIST, "every branch name for task %s is taken: delete old parallel/ branches",
-		               preparation->repository.key);
-	preparation->intent.branch = xasprintf(NAMES_BRANCH_PREFIX "%s", name);
-	return 0;
+	while (names_choose(&source, taken, name)) {
+		CLEANUP_FREE char *lock = xasprintf("refs/heads/" NAMES_BRANCH_PREFIX "%s.lock", name);
+
+		if (!repository_has_lock_file(&preparation->repository, lock)) {
+			preparation->intent.branch = xasprintf(NAMES_BRANCH_PREFIX "%s", name);
+			return 0;
+		}
+		names_taken_add(taken, name, strlen(name)); /* somebody is about to make or remove it */
+	}
+	return err_say(err, -EEXIST, "every branch name for task %s is taken: delete old parallel/ branches",
+	               preparation->repository.key);
 }
 
 static int choose_names(struct preparation *preparation, const struct record *killed, struct err *err)
@@ -319,12 +325,14 @@ static int check_out(struct preparation *preparation, struct err *err)
 	CLEANUP(steps_site_done) struct steps_site site = { .directory = -1 };
 	CLEANUP(git_done) struct git git = { .directory = -1, .kept_fd = -1 };
 	struct command_result result = { 0 };
+	struct repository_claim claim;
 	int error = steps_open_site(&preparation->repository, intent->directory, preparation->admin, &git, &site, err);
 
 	if (error == 0)
 		error = git_load_config(&git, err);
 	if (error == 0) {
-		repository_clear_lock_file(&preparation->repository, lock, true);
+		repository_claim_intent(&preparation->repository, intent, &claim);
+		repository_clear_lock_file(&preparation->repository, lock, &claim);
 		error = git_run(&git, &call, &result, err);
 	}
 	command_result_done(&result);

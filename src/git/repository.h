@@ -163,7 +163,29 @@ int repository_trash_admin(struct repository *repository, const char *admin, con
 int repository_empty_trash(struct repository *repository, struct err *err);
 
 /*
- * Removes a lock file `path` (beneath the common directory) that a killed git left. One that a live git may hold gets
- * a second to vanish; with `is_ours` it is known that its maker is dead.
+ * A stretch of time in which some places in the repository were only a task's and ours. What has been made there since then
+ * by somebody who is dead now may be repaired; anything else is somebody else's. Wall clock, as files have it.
  */
-void repository_clear_lock_file(struct repository *repository, const char *path, bool is_ours);
+struct repository_claim {
+	int64_t since_ms;
+	int64_t until_ms;
+};
+
+/* From the intent to now. Nothing when there is no intent. */
+void repository_claim_intent(const struct repository *repository, const struct record *intent, struct repository_claim *ret);
+
+/* From the end of the task's preparation, which its record tells, to now. Nothing when it is not that. */
+void repository_claim_record(const struct repository *repository, struct repository_claim *ret);
+
+/* True when the file `path` (beneath the common directory) is there. */
+bool repository_has_lock_file(const struct repository *repository, const char *path);
+
+/* Removes git's lock file `path` if the claim says that it is ours and nobody is seen to hold it. Does not wait. */
+void repository_clear_lock_file(const struct repository *repository, const char *path, const struct repository_claim *claim);
+
+/*
+ * The same, but waits until it is gone, as long as the lock timeout while somebody is seen to hold it, a few seconds
+ * otherwise. 0, or -EBUSY with a sentence: another's lock file is never removed.
+ */
+int repository_await_lock_file(const struct repository *repository, const char *path, const struct repository_claim *claim,
+                               struct err *err);

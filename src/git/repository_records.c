@@ -120,6 +120,36 @@ int repository_read_intent(struct repository *repository, struct record *ret, st
 	return read_file(repository->intents, name, ret, err);
 }
 
+static void claim_since(int directory, const char *name, struct repository_claim *ret)
+{
+	struct stat st;
+
+	*ret = (struct repository_claim){ .since_ms = INT64_MAX, .until_ms = clock_wall_ms() };
+	if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		ret->since_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+}
+
+void repository_claim_intent(const struct repository *repository, const struct record *intent, struct repository_claim *ret)
+{
+	char name[NAME_ROOM];
+
+	intent_name(intent, name);
+	claim_since(repository->intents, name, ret);
+}
+
+void repository_claim_record(const struct repository *repository, struct repository_claim *ret)
+{
+	char name[NAME_ROOM];
+	struct record record = { 0 };
+
+	record_name(repository, name);
+	claim_since(repository->records, name, ret);
+	if (read_file(repository->records, name, &record, NULL) < 0 || record.verb != RECORD_PREPARE ||
+	    record.attempt != repository->attempt)
+		ret->since_ms = INT64_MAX;
+	record_done(&record);
+}
+
 static bool ends_with(const char *name, const char *end)
 {
 	size_t length = strlen(name);

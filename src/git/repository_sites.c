@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +20,6 @@
 
 enum {
 	POINTER_BYTES_MAX = 8192, /* of a .git, gitdir or locked file */
-	LOCK_FILE_WAIT_MS = 1000,
-	LOCK_FILE_STEP_MS = 20,
 	PLACE_TRIES_MAX = 50,
 	ADMIN_NAMES_MAX = 1000,
 };
@@ -347,29 +344,4 @@ int repository_empty_trash(struct repository *repository, struct err *err)
 		repository_unlock_trash(repository);
 	}
 	return error;
-}
-
-static bool is_same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_ino == b->st_ino && a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
-void repository_clear_lock_file(struct repository *repository, const char *path, bool is_ours)
-{
-	CLEANUP_FREE char *parent = xstrdup(path);
-	CLEANUP_FD int directory = -1;
-	const char *name = strrchr(path, '/') + 1;
-	struct stat first;
-	struct stat now;
-
-	parent[name - path - 1] = '\0';
-	directory = fs_open_beneath(repository->common, parent, O_PATH | O_DIRECTORY, 0);
-	if (directory < 0 || fstatat(directory, name, &first, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	for (int waited = 0; !is_ours && waited < LOCK_FILE_WAIT_MS; waited += LOCK_FILE_STEP_MS) {
-		poll(NULL, 0, LOCK_FILE_STEP_MS);
-		if (fstatat(directory, name, &now, AT_SYMLINK_NOFOLLOW) < 0 || !is_same_file(&first, &now))
-			return; /* someone lives: git waits for it */
-	}
-	(void)unlinkat(directory, name, 0); /* if it fails, git says which file is in the way */
 }

@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "git/lock_file.h"
 
 enum {
 	FILTERS_MAX = 1000,
@@ -238,6 +239,8 @@ int git_failure(const struct git_call *call, const struct command_result *result
 		code = -ENOSPC;
 	else if (strstr(said, "detected dubious ownership"))
 		code = -EPERM;
+	else if (lock_file_explain(said, err) < 0)
+		return err_wrap(err, "git %s", call->arguments[0]);
 	if (WIFSIGNALED(result->status))
 		return err_say(err, code, "git %s was ended by signal %d", call->arguments[0], WTERMSIG(result->status));
 	return err_say(err, code, "git %s failed: %s", call->arguments[0], shown.bytes);

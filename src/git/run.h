@@ -50,7 +50,7 @@ int git_try(const struct git *git, const struct git_call *call, struct command_r
 
 /*
  * As git_try, but anything except exit status 0 is an error with git's own last words: -ENOSPC when the disk is full,
- * -EPERM when it refuses a foreign owner, else -EIO.
+ * -EPERM when it refuses a foreign owner, -EBUSY when another's lock file is in the way, else -EIO.
  */
 int git_run(const struct git *git, const struct git_call *call, struct command_result *ret, struct err *err);
 

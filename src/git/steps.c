@@ -15,6 +15,8 @@
 #include "platform/fs.h"
 #include "platform/random.h"
 
+#define PACKED_REFS_LOCK "packed-refs.lock"
+
 void steps_git_for_repository(const struct repository *repository, struct git *ret)
 {
 	*ret = (struct git){
@@ -59,18 +61,23 @@ char *steps_lock_reason(const struct record *record)
 	return xasprintf("drover task %" PRIu64 " attempt %" PRIu32, record->task, record->attempt);
 }
 
-static void delete_empty_branch(struct repository *repository, const struct record *intent)
+/* 0 also when it never was made or has moved since: both are as they should be. -EBUSY when another's lock prevents it. */
+static int delete_empty_branch(struct repository *repository, const struct record *intent, struct err *err)
 {
 	CLEANUP_FREE char *ref = xasprintf("refs/heads/%s", intent->branch);
 	struct git_call call = { .arguments = GIT_ARGUMENTS("update-ref", "-d", ref, intent->commit) };
 	struct command_result result = { 0 };
+	struct err problem = ERR_INIT;
 	struct git git;
+	int error;
 
 	steps_git_for_repository(repository, &git);
-	/* Fails when it never was made, or has moved since: both are as they should be. */
-	(void)git_try(&git, &call, &result, NULL);
+	error = git_try(&git, &call, &result, err);
+	if (error == 0 && result.status != 0 && git_failure(&call, &result, &problem) == -EBUSY)
+		error = err_say(err, -EBUSY, "%s", problem.text);
 	command_result_done(&result);
 	git_done(&git);
+	return error;
 }
 
 int steps_undo_prepare(struct repository *repository, const struct record *intent, bool keep_branch, struct err *err)
@@ -79,6 +86,7 @@ int steps_undo_prepare(struct repository *repository, const struct record *inten
 	CLEANUP_FREE char *admin = repository_search_admin(repository, intent->directory, reason);
 	CLEANUP_FREE char *trash = xasprintf("%s-%" PRIx64, intent->directory, random_u64());
 	CLEANUP_FREE char *lock = xasprintf("refs/heads/%s.lock", intent->branch);
+	struct repository_claim claim;
 	int error = repository_trash_worktree(repository, intent->directory, trash, err);
 
 	if (error == 0 && admin)
@@ -88,10 +96,11 @@ int steps_undo_prepare(struct repository *repository, const struct record *inten
 	if (error < 0)
 		return error;
 	repository_remove_empty_admins(repository, intent->directory);
-	repository_clear_lock_file(repository, lock, true);
+	repository_claim_intent(repository, intent, &claim);
+	repository_clear_lock_file(repository, lock, &claim);
 	if (intent->is_new_branch && !keep_branch)
-		delete_empty_branch(repository, intent);
-	return repository_drop_intent(repository, intent, err);
+		error = delete_empty_branch(repository, intent, err);
+	return error == 0 ? repository_drop_intent(repository, intent, err) : error;
 }
 
 int steps_finish_removal(struct repository *repository, const struct record *intent, struct err *err)
@@ -118,6 +127,8 @@ static int settle(struct repository *repository, const struct record *intent, vo
 		return steps_finish_removal(repository, intent, err);
 	if (is_own && intent->attempt == repository->attempt)
 		return 0; /* prepare itself looks how far it came */
+	if (repository_has_lock_file(repository, PACKED_REFS_LOCK))
+		return 0; /* the branch could not be deleted; a later call will */
 	return steps_undo_prepare(repository, intent, false, err);
 }
 

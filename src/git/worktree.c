@@ -23,7 +23,7 @@ static const struct word words[] = {
 	{ -ESTALE, "worktree-missing" }, { -ETIMEDOUT, "repository-busy" },  { -ELOOP, "unsafe-directory" },
 	{ -EEXIST, "name-taken" },       { -ENOSPC, "disk-full" },           { -EDQUOT, "disk-full" },
 	{ -EBADMSG, "bad-request" },     { -EUCLEAN, "damaged-repository" }, { -EREMOTE, "objects-missing" },
-	{ -EROFS, "no-access" },         { -EACCES, "no-access" },
+	{ -EROFS, "no-access" },         { -EACCES, "no-access" },           { -EBUSY, "lock-file" },
 };
 
 const char *worktree_error_word(int error)

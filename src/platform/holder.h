@@ -1,0 +1,18 @@
+/*
+ * holder.h - who may be using a file that marks something as taken, such as git's *.lock files.
+ *
+ * Such a file has no owner in it and often no open descriptor behind it (git closes its lock before it starts an editor). So
+ * this is a guess on the safe side: it may name a process that has nothing to do with the file.
+ */
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "base/macros.h"
+
+/*
+ * A process, not this one, that has the file open, or whose name begins with "git" and that stands in one of `directories`
+ * (absolute, NULL-ended) or in a place that cannot be seen. 0 when there is none. `proc` is where /proc is.
+ */
+pid_t holder_find(const char *proc, const struct stat *file, const char *const *directories);
