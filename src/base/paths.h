@@ -31,6 +31,7 @@ int paths_program(const char *name, char path[PATHS_MAX], struct err *err);
 
 /* Names inside the state directory. */
 #define PATHS_DATABASE "drover.db"
+#define PATHS_SNAPSHOTS "snapshots"
 #define PATHS_SLOTS "slots"
 #define PATHS_LOGS "logs"
 #define PATHS_ENVIRONMENTS "env"

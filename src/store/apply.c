@@ -201,7 +201,21 @@ static int apply_buffer(struct database *database, const struct buf *buf, struct
 	return result;
 }
 
-static int write_meta(struct database *database, struct err *err)
+int apply_insert(struct database *database, enum row_kind kind, uint64_t id, const void *row, struct err *err)
+{
+	struct operation operation = { .row = (uint8_t)kind, .id = id };
+	int result;
+
+	buf_clear(&database->scratch);
+	operation.crc = rows_encode(kind, row, &database->scratch);
+	operation.size = database->scratch.length;
+	result = write_row(database, STATEMENT_INSERT + kind, &operation, database->scratch.bytes, err);
+	if (result == 0)
+		note_insert(&database->meta, &operation);
+	return result;
+}
+
+int apply_meta(struct database *database, struct err *err)
 {
 	struct operation operation = { .row = ROW_META, .id = database->meta.id };
 
@@ -222,7 +236,7 @@ int apply_txn(struct database *database, const struct store_txn *txn, struct err
 	if (result == 0)
 		result = apply_buffer(database, &txn->operations, err);
 	if (result == 0)
-		result = write_meta(database, err);
+		result = apply_meta(database, err);
 	if (result == 0)
 		result = database_check_place(database, err);
 	if (result == 0) {

@@ -86,9 +86,9 @@ int database_say_damaged(const struct database *database, struct err *err, const
 	va_start(args, format);
 	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
-	return err_say(err, -EILSEQ, "%s is damaged: %s. Nothing was changed: keep a copy of it and of its -wal file, then "
-	               "put back the last good copy; 'sqlite3 COPY .recover' shows what can still be read", database->path,
-	               what);
+	return err_say(err, -EILSEQ, "%s is damaged: %s. Nothing was changed, running tasks go on. 'drover db restore' sets "
+	               "it aside and makes a new one of what can be read and of the snapshots; it says what is lost",
+	               database->path, what);
 }
 
 int database_run(struct database *database, const char *sql, struct err *err)

@@ -56,8 +56,8 @@ static int check_file(int state_fd, const char *state_dir, const char *name, str
 		return err_say(err, -EPERM, "%s/%s is not a plain file: move it away", state_dir, name);
 	if (status.st_nlink > 1)
 		return err_say(err, -EPERM, "%s/%s has %lu names (hard links): copy it to a file of its own; a database "
-		               "reached by two names is destroyed sooner or later", state_dir, name,
-		               (unsigned long)status.st_nlink);
+		               "reached by two names is destroyed sooner or later. An interrupted 'drover db restore' is "
+		               "finished by running it again", state_dir, name, (unsigned long)status.st_nlink);
 	if (status.st_uid != geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)))
 		return err_say(err, -EPERM, "%s/%s belongs to user %u and has mode %04o: others could have changed it; make "
 		               "it yours with mode 0600 if you trust it", state_dir, name, status.st_uid,
@@ -94,9 +94,9 @@ int guard_prepare(int state_fd, const char *state_dir, uint64_t committed_seq, s
 		return result;
 	result = check_file(state_fd, state_dir, PATHS_DATABASE, err);
 	if (result == -ENOENT && committed_seq > 0)
-		return err_say(err, -EILSEQ, "%s/" PATHS_DATABASE " is missing, but %s/" PATHS_SLOTS " says that events up "
-		               "to %llu were committed to it: put the database back together with its -wal file; or, to "
-		               "begin anew and forget its tasks, remove %s/" PATHS_SLOTS, state_dir, state_dir,
+		return err_say(err, -EILSEQ, "%s/" PATHS_DATABASE " is missing, but events up to %llu were committed to it: "
+		               "put it back together with its -wal file, or run 'drover db restore', which takes what is "
+		               "there and says what is lost; to begin anew, move %s away", state_dir,
 		               (unsigned long long)committed_seq, state_dir);
 	if (result == -ENOENT)
 		return make_database(state_fd, state_dir, err);

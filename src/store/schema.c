@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "base/crc32c.h"
-#include "base/paths.h"
 
 /* "drov": tells file(1) and us whose the file is. */
 #define APPLICATION_ID 0x64726f76
@@ -242,11 +241,10 @@ static int check_committed(const struct database *database, uint64_t last_seq, u
 {
 	if (last_seq >= committed_seq)
 		return 0;
-	return err_say(err, -EILSEQ, "%s ends at event %llu, but the slot file beside it says that events up to %llu were "
-	               "committed: its -wal file was lost, or it is an old copy. Put back the newest copy together with its "
-	               "-wal file; or, to go on without events %llu to %llu, remove the file '" PATHS_SLOTS "' beside it",
-	               database->path, (unsigned long long)last_seq, (unsigned long long)committed_seq,
-	               (unsigned long long)last_seq + 1, (unsigned long long)committed_seq);
+	return err_say(err, -EILSEQ, "%s ends at event %llu, but events up to %llu were committed: its -wal file was lost, "
+	               "or it is an old copy. Put back the newest one together with its -wal file; or run 'drover db "
+	               "restore', which takes what is there and says what is lost", database->path,
+	               (unsigned long long)last_seq, (unsigned long long)committed_seq);
 }
 
 int schema_prepare(struct database *database, uint64_t committed_seq, struct err *err)

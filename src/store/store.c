@@ -1,16 +1,10 @@
 /*
- * store.c - the interface, the thread, and what is handed from one to the other.
- *
- * Who owns what: `database` belongs to the thread, except before the first commit and read (open, load) and after the thread
- * has ended (close). `keys`, `is_busy`, `parked` and `last_seq` belong to the caller. Everything in `shared` is under the
- * mutex.
- * The eventfd is readable exactly while something waits to be fetched.
+ * store.c - the interface: opens, hands over to the thread and fetches from it. Who owns what: store_internal.h.
  */
 #include "store/store.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,214 +14,10 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/paths.h"
-#include "store/apply.h"
-#include "store/blob.h"
 #include "store/guard.h"
 #include "store/load.h"
 #include "store/schema.h"
-
-struct read {
-	struct read *next;
-	uint64_t from;
-	uint32_t max;
-	uint32_t capacity;
-	void (*done)(void *context, const struct store_event_list *list);
-	void *context;
-	struct store_event_list list;
-};
-
-struct reads {
-	struct read *first;
-	struct read **end;
-};
-
-struct store {
-	char *state_dir;
-	char *path;
-	int state_fd;
-	int event_fd;
-	struct database database;
-	pthread_t thread;
-	pthread_mutex_t mutex;
-	pthread_cond_t has_work;
-
-	struct {
-		struct store_txn *txn;    /* handed over, not ended */
-		struct store_txn *failed; /* ended, to be looked at by store_finish() */
-		bool is_ended;            /* the commit in flight; its result is `result` and `result_err` */
-		int result;
-		struct err result_err;
-		int state; /* 0, or why nothing is written any more */
-		struct err state_err;
-		struct reads wanted;
-		struct reads answered;
-		bool is_closing;
-	} shared;
-
-	struct keys keys;
-	uint64_t last_seq; /* of what was handed over */
-	struct store_txn *parked; /* in flight, and waiting for room on the disk */
-	bool is_busy;
-	bool is_loaded;
-};
-
-static void reads_add(struct reads *reads, struct read *read)
-{
-	read->next = NULL;
-	*reads->end = read;
-	reads->end = &read->next;
-}
-
-static struct read *reads_take(struct reads *reads)
-{
-	struct read *read = reads->first;
-
-	if (read) {
-		reads->first = read->next;
-		if (!reads->first)
-			reads->end = &reads->first;
-	}
-	return read;
-}
-
-/* Makes the eventfd say what is so. Under the mutex. */
-static void set_readable(struct store *store)
-{
-	uint64_t value;
-
-	/* Nonblocking: reading an empty one and adding to a full one change nothing. */
-	if (read(store->event_fd, &value, sizeof(value)) < 0 && errno != EAGAIN)
-		NEVER("reading an eventfd fails");
-	value = 1;
-	if ((store->shared.is_ended || store->shared.answered.first) &&
-	    write(store->event_fd, &value, sizeof(value)) != (ssize_t)sizeof(value))
-		NEVER("writing an eventfd fails");
-}
-
-/* Closes the store for writing. The first error stays. */
-static void close_for_writing(struct store *store, int result, const struct err *err)
-{
-	pthread_mutex_lock(&store->mutex);
-	if (store->shared.state == 0) {
-		store->shared.state = result;
-		err_say(&store->shared.state_err, result, "%s. Nothing more is written, what was acknowledged is safe, "
-		        "running tasks go on; when the cause is gone run 'drover daemon restart'", err->text);
-	}
-	pthread_mutex_unlock(&store->mutex);
-}
-
-/* What found no room was rolled back, and may be tried again. */
-static bool is_full(int result)
-{
-	return result == -ENOSPC || result == -EDQUOT;
-}
-
-/* The commit, all of it. 0 when it is durable. */
-static int perform_txn(struct store *store, const struct store_txn *txn, struct err *err)
-{
-	int result = store_state(store, err);
-
-	if (result < 0)
-		return result;
-	if (txn->blobs.length > 0)
-		result = blob_make_all(store->state_fd, store->state_dir, txn, err);
-	if (result == 0)
-		result = apply_txn(&store->database, txn, err);
-	if (is_full(result))
-		guard_say_full(store->state_fd, store->state_dir, txn->operations.length + txn->blobs.length, err);
-	else if (result < 0)
-		close_for_writing(store, result, err);
-	else if (txn->blobs.length > 0)
-		blob_drop_all(store->state_fd, txn);
-	return result;
-}
-
-static void run_txn(struct store *store, struct store_txn *txn)
-{
-	struct err err = ERR_INIT;
-	int result = perform_txn(store, txn, &err);
-
-	pthread_mutex_lock(&store->mutex);
-	store->shared.txn = NULL;
-	store->shared.failed = result < 0 ? TAKE_PTR(txn) : NULL;
-	store->shared.is_ended = true;
-	store->shared.result = result;
-	store->shared.result_err = err;
-	set_readable(store);
-	pthread_mutex_unlock(&store->mutex);
-	store_txn_free(txn);
-	/* After the acknowledgement, so that nobody waits for it but the next commit. */
-	if (result == 0) {
-		result = database_checkpoint(&store->database, &err);
-		if (result < 0)
-			close_for_writing(store, result, &err);
-	}
-}
-
-/* Copies the event at which the statement stands. */
-static int add_event(struct read *read, sqlite3_stmt *statement, struct err *err)
-{
-	struct store_event_list *list = &read->list;
-	struct store_event event;
-	int result = rows_decode(ROW_EVENT, statement, &event, err);
-
-	if (result < 0)
-		return result;
-	if (list->count == read->capacity) {
-		read->capacity = MAX(16U, 2 * read->capacity);
-		list->events = xrealloc(list->events, read->capacity * sizeof(*list->events));
-	}
-	event.kind = xstrdup(event.kind);
-	event.data = xstrdup(event.data);
-	list->events[list->count++] = event;
-	return 0;
-}
-
-static void run_read(struct store *store, struct read *read)
-{
-	sqlite3_stmt *statement = store->database.statements[STATEMENT_READ_EVENTS];
-	struct err err = ERR_INIT;
-	int code = SQLITE_DONE;
-	int result = 0;
-
-	sqlite3_bind_int64(statement, 1, (int64_t)read->from);
-	sqlite3_bind_int64(statement, 2, read->max);
-	while (result == 0 && (code = sqlite3_step(statement)) == SQLITE_ROW)
-		result = add_event(read, statement, &err);
-	sqlite3_reset(statement);
-	if (result == 0 && code != SQLITE_DONE)
-		result = database_fail(&store->database, code, &err, "read events of");
-	read->list.status = result;
-	pthread_mutex_lock(&store->mutex);
-	reads_add(&store->shared.answered, read);
-	set_readable(store);
-	pthread_mutex_unlock(&store->mutex);
-}
-
-static void *run_thread(void *context)
-{
-	struct store *store = context;
-
-	for (;;) {
-		struct store_txn *txn;
-		struct read *read;
-		bool is_closing;
-
-		pthread_mutex_lock(&store->mutex);
-		while (!store->shared.txn && !store->shared.wanted.first && !store->shared.is_closing)
-			pthread_cond_wait(&store->has_work, &store->mutex);
-		txn = store->shared.txn;
-		is_closing = store->shared.is_closing;
-		read = is_closing ? NULL : reads_take(&store->shared.wanted);
-		pthread_mutex_unlock(&store->mutex);
-		if (txn)
-			run_txn(store, txn);
-		if (read)
-			run_read(store, read);
-		if (is_closing)
-			return NULL;
-	}
-}
+#include "store/store_internal.h"
 
 /* Starts the thread with all signals blocked: they are the caller's. */
 static int start_thread(struct store *store, struct err *err)
@@ -237,7 +27,7 @@ static int start_thread(struct store *store, struct err *err)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	result = pthread_create(&store->thread, NULL, run_thread, store);
+	result = pthread_create(&store->thread, NULL, store_run_thread, store);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (result != 0)
 		return err_set(err, -result, "cannot start the store's thread");
@@ -259,7 +49,11 @@ static int say_busy(const struct store *store, struct err *err)
 static int open_database(struct store *store, uint64_t committed_seq, struct err *err)
 {
 	char path[PATHS_MAX];
-	int result = guard_prepare(store->state_fd, store->state_dir, committed_seq, err);
+	int result;
+
+	/* A snapshot is a witness too: the slot file may be gone with the database. */
+	committed_seq = MAX(committed_seq, snapshot_latest(store->state_fd, NULL));
+	result = guard_prepare(store->state_fd, store->state_dir, committed_seq, err);
 
 	if (result == 0)
 		result = guard_find_path(store->state_fd, store->state_dir, path, err);
@@ -331,10 +125,13 @@ int store_open(const struct store_options *options, struct store **ret, struct e
 	return 0;
 }
 
-/* Gives a list to its caller and frees it. */
+/* Gives what was read to its caller and frees it. */
 static void finish_read(struct read *read)
 {
-	read->done(read->context, &read->list);
+	if (read->kind == READ_EVENTS)
+		read->done(read->context, &read->list);
+	else
+		read->told(read->context, read->list.status < 0 ? &read->err : NULL, read->text);
 	for (uint32_t i = 0; i < read->list.count; i++) {
 		free((void *)(uintptr_t)read->list.events[i].kind);
 		free((void *)(uintptr_t)read->list.events[i].data);
@@ -356,8 +153,11 @@ void store_close(struct store *store)
 	pthread_join(store->thread, NULL);
 	while ((read = reads_take(&store->shared.answered)))
 		finish_read(read);
+	if (store->copying)
+		reads_add(&store->shared.wanted, TAKE_PTR(store->copying));
+	snapshot_abort(&store->snapshot, store->state_fd);
 	while ((read = reads_take(&store->shared.wanted))) {
-		read->list.status = -ECANCELED;
+		read->list.status = err_say(&read->err, -ECANCELED, "the daemon is stopping");
 		finish_read(read);
 	}
 	store_txn_free(store->shared.failed);
@@ -388,7 +188,7 @@ int store_load(struct store *store, const struct store_loader *loader, struct st
 	ASSERT(!store->is_loaded && !store->is_busy);
 	result = load_all(&store->database, loader, &store->keys, &local);
 	if (result < 0) {
-		close_for_writing(store, result, &local);
+		store_close_for_writing(store, result, &local);
 		if (err)
 			*err = local;
 		return result;
@@ -454,11 +254,11 @@ int store_finish(struct store *store, struct err *err)
 			*err = store->shared.result_err;
 		failed = TAKE_PTR(store->shared.failed);
 		store->shared.is_ended = false;
-		store->is_busy = is_full(result);
-		set_readable(store);
+		store->is_busy = store_is_full(result);
+		store_set_readable(store);
 	}
 	pthread_mutex_unlock(&store->mutex);
-	if (is_full(result))
+	if (store_is_full(result))
 		store->parked = TAKE_PTR(failed);
 	if (failed)
 		txn_retract_keys(failed, &store->keys);
@@ -486,17 +286,40 @@ char *store_find_key(const struct store *store, const char *key)
 	return entry ? xstrdup(entry->answer) : NULL;
 }
 
+static void want(struct store *store, struct read *read)
+{
+	ASSERT(store->is_loaded);
+	pthread_mutex_lock(&store->mutex);
+	reads_add(&store->shared.wanted, read);
+	pthread_cond_signal(&store->has_work);
+	pthread_mutex_unlock(&store->mutex);
+}
+
+static void want_told(struct store *store, enum read_kind kind, store_done done, void *context)
+{
+	struct read *read = xcalloc(1, sizeof(*read));
+
+	*read = (struct read){ .kind = kind, .told = done, .context = context };
+	want(store, read);
+}
+
+void store_check(struct store *store, store_done done, void *context)
+{
+	want_told(store, READ_CHECK, done, context);
+}
+
+void store_take_snapshot(struct store *store, store_done done, void *context)
+{
+	want_told(store, READ_SNAPSHOT, done, context);
+}
+
 void store_read_events(struct store *store, uint64_t from, uint32_t max,
                        void (*done)(void *context, const struct store_event_list *list), void *context)
 {
 	struct read *read = xcalloc(1, sizeof(*read));
 
-	ASSERT(store->is_loaded);
-	*read = (struct read){ .from = from, .max = max, .done = done, .context = context };
-	pthread_mutex_lock(&store->mutex);
-	reads_add(&store->shared.wanted, read);
-	pthread_cond_signal(&store->has_work);
-	pthread_mutex_unlock(&store->mutex);
+	*read = (struct read){ .kind = READ_EVENTS, .from = from, .max = max, .done = done, .context = context };
+	want(store, read);
 }
 
 void store_finish_reads(struct store *store)
@@ -507,10 +330,15 @@ void store_finish_reads(struct store *store)
 	pthread_mutex_lock(&store->mutex);
 	while ((read = reads_take(&store->shared.answered)))
 		reads_add(&answered, read);
-	set_readable(store);
+	store_set_readable(store);
 	pthread_mutex_unlock(&store->mutex);
 	while ((read = reads_take(&answered)))
 		finish_read(read);
+}
+
+uint64_t store_latest_snapshot(const struct store *store, int64_t *ret_ms)
+{
+	return snapshot_latest(store->state_fd, ret_ms);
 }
 
 int store_check_space(const struct store *store, uint64_t bytes, struct err *err)

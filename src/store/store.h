@@ -212,6 +212,19 @@ void store_read_events(struct store *store, uint64_t from, uint32_t max,
 void store_finish_reads(struct store *store);
 
 /*
+ * Both are done in the store's thread between commits, and tell by a call of `done` from store_finish_reads(), with NULL or
+ * what failed. store_check() verifies all that a start verifies, commits wait for it; `text` counts what is there. Damage
+ * closes the store for writing. store_take_snapshot() copies the database into the directory of snapshots, a few pages at a
+ * time; `text` is the name there. -EBUSY when one is being taken.
+ */
+typedef void (*store_done)(void *context, const struct err *failure, const char *text);
+void store_check(struct store *store, store_done done, void *context);
+void store_take_snapshot(struct store *store, store_done done, void *context);
+
+/* The event that the latest snapshot ends with, 0 = there is none; *ret_ms is when it was taken, by the wall clock. */
+uint64_t store_latest_snapshot(const struct store *store, int64_t *ret_ms);
+
+/*
  * -ENOSPC with a sentence ("disk full: …") unless the state directory's file system has room for `bytes` more of specs and
  * blobs and inodes for them, with enough left over for the ends of running tasks. Asked before a submission is taken, since
  * a commit that finds the disk full has to wait for room. 0 or -errno.

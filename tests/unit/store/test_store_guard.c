@@ -245,7 +245,7 @@ static void test_foreign_database_is_left_alone(void **state)
 	assert_memory_equal(before.bytes, after.bytes, before.length);
 	write_file(database, "this is not a database, it only lies in its place and is a little longer than the header of "
 	           "one; so there must be a hundred bytes and more", 130);
-	assert_refused(-EILSEQ, 0, "damaged", "put back");
+	assert_refused(-EILSEQ, 0, "damaged", "db restore");
 	buf_done(&before);
 	buf_done(&after);
 }
@@ -255,16 +255,16 @@ static void test_changed_schema_is_damage(void **state)
 	(void)state;
 	store_close(open_good(0));
 	run_sql("CREATE INDEX surplus ON task (batch)");
-	assert_refused(-EILSEQ, 0, "schema", "put back");
+	assert_refused(-EILSEQ, 0, "schema", "db restore");
 }
 
 static void test_missing_database_is_not_a_fresh_start(void **state)
 {
 	(void)state;
-	assert_refused(-EILSEQ, 12, "events up to 12", "slots");
+	assert_refused(-EILSEQ, 12, "events up to 12", "'drover db restore'");
 	assert_int_equal(access(database, F_OK), -1);
 	write_file(database, "", 0);
-	assert_refused(-EILSEQ, 12, "ends at event 0", "slots");
+	assert_refused(-EILSEQ, 12, "ends at event 0", "'drover db restore'");
 	store_close(open_good(0));
 }
 
@@ -295,10 +295,10 @@ static void test_lost_log_is_seen(void **state)
 	read_file(database, &base);
 	assert_true(log.length > 0);
 	assert_int_equal(unlink(log_file), 0);
-	assert_refused(-EILSEQ, committed, "-wal", "Put back");
+	assert_refused(-EILSEQ, committed, "-wal", "db restore");
 	write_file(log_file, log.bytes, log.length / 2); /* half of it is no better */
 	write_file(database, base.bytes, base.length);
-	assert_refused(-EILSEQ, committed, "ends at event", "Put back");
+	assert_refused(-EILSEQ, committed, "ends at event", "db restore");
 	write_file(log_file, log.bytes, log.length);
 	write_file(database, base.bytes, base.length);
 	store = open_good(committed);
@@ -323,7 +323,7 @@ static void test_old_copy_is_seen(void **state)
 	committed = run_steps(store, 5, 5);
 	store_close(store);
 	write_file(database, copy.bytes, copy.length);
-	assert_refused(-EILSEQ, committed, "old copy", "newest copy");
+	assert_refused(-EILSEQ, committed, "old copy", "db restore");
 	buf_done(&copy);
 }
 
