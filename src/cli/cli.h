@@ -116,5 +116,6 @@ extern const struct command command_pause, command_unpause;                     
 extern const struct command command_daemon_start, command_daemon_stop;             /* daemon.c */
 extern const struct command command_daemon_restart, command_daemon_status;         /* daemon.c */
 extern const struct command command_clean;                                         /* clean.c */
+extern const struct command command_db_check, command_db_backup, command_db_restore;       /* db.c */
 extern const struct command command_doctor;                                        /* doctor.c */
 extern const struct command command_version, command_help;                         /* cli.c */

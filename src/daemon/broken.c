@@ -109,7 +109,8 @@ static void forget_all_unknown(struct daemon *daemon)
 	forget_unknown_batches(daemon);
 	if (count > 0)
 		log_warning("%u tasks were not acknowledged and are not shown; whether they were remembered shows at the "
-		            "next start", count);
+		            "next start",
+		            count);
 }
 
 void broken_enter(struct daemon *daemon, const struct err *err)

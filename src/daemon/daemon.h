@@ -74,6 +74,11 @@ struct daemon {
 	uint64_t last_seq;
 	uint64_t first_seq;           /* oldest event kept */
 
+	uint64_t snapshot_seq; /* the event that the latest snapshot of the database ends with */
+	int64_t snapshot_ms;   /* when it was taken */
+	bool is_copying;       /* one is being taken */
+	char *restore_notice;  /* about a restore, NULL = none */
+
 	char *git_version;   /* NULL until it is known, or when git cannot be used */
 	bool is_broken; /* the store cannot be written: nothing new is accepted or started */
 	struct err broken;

@@ -26,6 +26,7 @@
 #include "daemon/daemon.h"
 #include "daemon/methods.h"
 #include "daemon/recovery.h"
+#include "daemon/rescue.h"
 #include "platform/clock.h"
 #include "platform/lock.h"
 #include "platform/machine.h"
@@ -36,6 +37,8 @@ enum {
 	HOUSEKEEPING_MS = 5000,
 	HOUSEKEEPING_BUSY_MS = 100,
 	LAST_COMMIT_MS = 5000,
+	SNAPSHOT_EVERY_MS = 6 * 3600 * 1000,
+	SNAPSHOT_FIRST_MS = 600 * 1000, /* when there is none yet */
 	KEEP_EVENTS = 200000,
 	DROP_EVENTS_STEP = 20000
 };
@@ -96,6 +99,31 @@ static void drop_old_events(struct daemon *daemon)
 	store_txn_drop_events(turn_txn(daemon), daemon->first_seq);
 }
 
+static void on_snapshot(void *context, const struct err *failure, const char *text)
+{
+	struct daemon *daemon = context;
+
+	if (failure)
+		log_warning("no snapshot of the database was taken: %s", failure->text);
+	else
+		log_info("snapshot of the database: " PATHS_SNAPSHOTS "/%s", text);
+	daemon->snapshot_ms = daemon->now_ms; /* after a failure too: once an hour is enough to tell */
+	if (!failure)
+		daemon->snapshot_seq = store_latest_snapshot(daemon->store, NULL);
+	daemon->is_copying = false;
+}
+
+/* Now and then, when something has changed since the latest. */
+static void take_snapshot(struct daemon *daemon)
+{
+	bool is_due = daemon->now_ms - daemon->snapshot_ms >= SNAPSHOT_EVERY_MS || daemon->now_ms < daemon->snapshot_ms;
+
+	if (daemon->is_broken || daemon->is_copying || !is_due || daemon->last_seq == daemon->snapshot_seq)
+		return;
+	daemon->is_copying = true;
+	store_take_snapshot(daemon->store, on_snapshot, daemon);
+}
+
 static void on_housekeeping(uv_timer_t *timer)
 {
 	struct daemon *daemon = timer->data;
@@ -108,6 +136,7 @@ static void on_housekeeping(uv_timer_t *timer)
 		attempts_on_keeper_ready(daemon); /* shims that could not be had when they were asked for */
 	has_more = retention_run(daemon);
 	drop_old_events(daemon);
+	take_snapshot(daemon);
 	uv_timer_start(timer, on_housekeeping, has_more ? HOUSEKEEPING_BUSY_MS : HOUSEKEEPING_MS, 0);
 }
 
@@ -143,21 +172,25 @@ struct arguments {
 	const char *state_dir;
 	int keeper_socket;
 	enum log_level log_level;
+	const char *verb; /* what to do with the database instead of serving it; NULL = serve */
+	const char *from;
 };
 
 static int usage(const char *what)
 {
-	fprintf(stderr, "drover-daemon: %s\nusage: drover-daemon --state DIR [--keeper-fd N] [--log-level LEVEL]\n", what);
+	fprintf(stderr,
+	        "drover-daemon: %s\nusage: drover-daemon --state DIR [--keeper-fd N] [--log-level LEVEL]\n"
+	        "       drover-daemon --state DIR --db check|restore [--from FILE]\n",
+	        what);
 	return -EINVAL;
 }
 
 static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
 	static const struct option options[] = {
-		{ "state", required_argument, NULL, 's' },
-		{ "keeper-fd", required_argument, NULL, 'k' },
-		{ "log-level", required_argument, NULL, 'l' },
-		{ NULL, 0, NULL, 0 },
+		{ "state", required_argument, NULL, 's' },     { "keeper-fd", required_argument, NULL, 'k' },
+		{ "log-level", required_argument, NULL, 'l' }, { "db", required_argument, NULL, 'd' },
+		{ "from", required_argument, NULL, 'f' },      { NULL, 0, NULL, 0 },
 	};
 	struct arguments arguments = { .keeper_socket = -1, .log_level = LOG_INFO };
 	uint64_t number;
@@ -166,6 +199,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 's') {
 			arguments.state_dir = optarg;
+		} else if (option == 'd') {
+			arguments.verb = optarg;
+		} else if (option == 'f') {
+			arguments.from = optarg;
 		} else if (option == 'k' && str_parse_u64(optarg, 1024, &number) == 0) {
 			arguments.keeper_socket = (int)number;
 		} else if (option == 'l' && log_parse_level(optarg) >= 0) {
@@ -281,7 +318,16 @@ static int open_store(struct daemon *daemon, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "read %s/" PATHS_SLOTS, daemon->state_dir);
 	r = store_open(&options, &daemon->store, err);
-	return r < 0 ? r : recovery_load(daemon, err);
+	if (r == 0)
+		r = recovery_load(daemon, err);
+	if (r < 0)
+		return r;
+	daemon->restore_notice = rescue_find_notice(daemon->state_fd, daemon->state_dir);
+	if (daemon->restore_notice)
+		log_warning("%s", daemon->restore_notice);
+	daemon->snapshot_ms = daemon->now_ms - SNAPSHOT_EVERY_MS + SNAPSHOT_FIRST_MS;
+	daemon->snapshot_seq = store_latest_snapshot(daemon->store, &daemon->snapshot_ms);
+	return 0;
 }
 
 static int open_server(struct daemon *daemon, struct err *err)
@@ -392,6 +438,7 @@ static void finish(struct daemon *daemon)
 	drafts_done(daemon);
 	json_decref(daemon->fresh_keys);
 	free(daemon->git_version);
+	free(daemon->restore_notice);
 	jobs_done_all(daemon);
 	keeper_link_close(daemon, daemon->exit_status);
 	turn_done(daemon);
@@ -413,6 +460,22 @@ static bool is_passing(int error)
 	return false;
 }
 
+/* Instead of serving: does what is asked with the database, for `drover db`. Returns the exit status. */
+static int rescue(const struct arguments *arguments)
+{
+	struct rescue_options options = { .state_dir = arguments->state_dir,
+		                          .verb = arguments->verb,
+		                          .from = arguments->from };
+	struct err err = ERR_INIT;
+
+	umask(077);
+	if (rescue_run(&options, &err) == 0)
+		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	fflush(stdout);
+	fprintf(stderr, "drover: %s\n", err.text);
+	return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
 	static struct daemon daemon; /* large, and every part of it lives as long as the process */
@@ -424,6 +487,8 @@ int main(int argc, char **argv)
 
 	if (parse_arguments(argc, argv, &arguments) < 0)
 		return WIRE_EXIT_USAGE;
+	if (arguments.verb)
+		return rescue(&arguments);
 	log_init(arguments.log_level, true);
 	snprintf(daemon.state_dir, sizeof(daemon.state_dir), "%s", arguments.state_dir);
 	daemon.state_fd = daemon.lock_fd = daemon.slots_fd = -1;

@@ -13,6 +13,7 @@ void methods_draft_fill(server_handler handlers[API_METHOD_MAX]);
 void methods_submit_fill(server_handler handlers[API_METHOD_MAX]);
 void methods_tasks_fill(server_handler handlers[API_METHOD_MAX]);
 void methods_events_fill(server_handler handlers[API_METHOD_MAX]);
+void methods_db_fill(server_handler handlers[API_METHOD_MAX]);
 void methods_pause_fill(server_handler handlers[API_METHOD_MAX]);
 
 /* Answers store-failed or stopping and returns true when nothing new may be accepted. */

@@ -513,6 +513,8 @@ static json_t *present_problems(const struct daemon *daemon)
 		json_array_append_new(list, string(daemon->full.text));
 	else if (store_check_space(daemon->store, 0, &err) < 0)
 		json_array_append_new(list, string(err.text));
+	if (daemon->restore_notice)
+		json_array_append_new(list, string(daemon->restore_notice));
 	if (daemon->keeper.socket < 0)
 		json_array_append_new(list,
 		                      json_string("the keeper is gone and could not be started again: nothing can start"));

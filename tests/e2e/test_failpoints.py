@@ -24,8 +24,9 @@ def find_places():
 AT_STOP = {'stopping'}
 AT_SUSPEND = {'suspend_intent', 'frozen_not_recorded', 'thawed_not_recorded'}  # test_suspend.py
 AT_CANCEL = {'term_sent', 'kill_sent'}
+AT_RESTORE = {'restore_swapping'}  # in test_store.py
 AT_START = {'recovery_classified', 'recovery_fed', 'socket_bound_not_told'}
-PLACES = [place for place in find_places() if place not in AT_STOP | AT_CANCEL | AT_SUSPEND]
+PLACES = [place for place in find_places() if place not in AT_STOP | AT_CANCEL | AT_SUSPEND | AT_RESTORE]
 
 
 def make_batch(drover, effects):

@@ -1,6 +1,8 @@
 """The database under faults: disks that fail, files that are lost, damaged or held. FAULTS 14 to 20."""
 import contextlib
 import os
+import shutil
+import signal
 import subprocess
 
 import pytest
@@ -93,3 +95,184 @@ def test_what_was_in_doubt_is_taken_out_in_every_state(make_drover):
         assert (status['running'], status['queued'], status['batches']) == (0, 0, 1)
     drover.good('daemon', 'restart')
     still_works(drover)
+
+
+# -- a database that is lost, old or damaged ---------------------------------------------------------------------------
+
+def crash(drover):
+    """Ends daemon and keeper as a power cut would: nothing is tidied, and nobody starts a daemon again."""
+    daemon, keeper = drover.daemon_pid(), drover.keeper_pid()
+    harness.signal_process(keeper, signal.SIGSTOP)
+    harness.signal_process(daemon, signal.SIGKILL)
+    harness.wait_gone(daemon)
+    harness.signal_process(keeper, signal.SIGKILL)
+    harness.wait_gone(keeper)
+
+
+def database(drover, ending=''):
+    return os.path.join(drover.state, 'drover.db' + ending)
+
+
+def lose_log(drover):
+    os.unlink(database(drover, '-wal'))
+
+
+def lose_all(drover):
+    for ending in ('', '-wal'):
+        os.unlink(database(drover, ending))
+
+
+def empty(drover):
+    lose_log(drover)
+    harness.write(database(drover), '', 0o600)
+
+
+def put_back_old_copy(drover):
+    lose_log(drover)
+    shutil.copy(os.path.join(drover.folder, 'old.db'), database(drover))
+
+
+def lose_slots_too(drover):
+    lose_all(drover)
+    os.unlink(os.path.join(drover.state, 'slots'))
+
+
+def quarantines(drover):
+    return sorted(name for name in os.listdir(drover.state) if name.startswith('damaged-'))
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize('harm', [lose_log, lose_all, empty, put_back_old_copy])
+def test_a_database_behind_the_slot_file_is_refused_and_restored(drover, harm):
+    gate = drover.gate()
+    done = drover.shell('exit 3')
+    drover.wait_final(done)
+    shutil.copy(drover.good('db', 'backup').strip(), os.path.join(drover.folder, 'old.db'))
+    running, waiting = drover.add('-j', 1, 'sh', '-c', f'echo {{}} >> effects; {gate.wait}; exit {{}}', ':::', 5, 0)
+    pid = drover.wait_state(running, 'running')['pid']
+    drover.good('db', 'backup')
+    late = drover.shell('exit 0')
+    drover.wait_final(late)
+    crash(drover)
+    harm(drover)
+    drover.bad(3, 'ls', says="'drover db restore'")
+    drover.bad(3, 'add', '--', 'true', says='committed')
+    drover.bad(1, 'db', 'check', says='committed')
+    assert harness.is_running(pid), 'the task goes on'
+    told = drover.good('db', 'restore')
+    assert drover.task(done)['state'] == 'failed' and drover.task(done)['exit_code'] == 3
+    assert (drover.task(running)['state'], drover.task(running)['pid']) == ('running', pid)
+    assert drover.state_of(waiting) == 'held' and f'task {waiting}: held' in told
+    assert 'events behind event' in told, 'what was not in the snapshot is told'
+    problems = drover.json('status')['problems']
+    assert [text for text in problems if 'was restored' in text and '1 held' in text], problems
+    assert 'was restored' in drover.daemon_log()
+    assert harness.read(os.path.join(drover.state, quarantines(drover)[0], 'report.txt')).startswith('the database was')
+    gate.open()
+    assert drover.wait_final(running)['exit_code'] == 5
+    drover.good('release', waiting)
+    assert drover.wait_final(waiting)['state'] == 'succeeded'
+    assert harness.read(os.path.join(drover.work, 'effects')).split() == ['5', '0'], 'each ran once'
+    assert drover.shell('exit 0') > late, 'no id is used again'
+    assert drover.good('db', 'check').startswith('the database is whole')
+
+
+def test_a_snapshot_is_a_witness_too(drover):
+    """Database and slot file are gone: that there were tasks is known from the snapshots."""
+    done = drover.shell('exit 3')
+    drover.wait_final(done)
+    drover.good('db', 'backup')
+    crash(drover)
+    lose_slots_too(drover)
+    drover.bad(3, 'ls', says="'drover db restore'")
+    drover.good('db', 'restore')
+    assert drover.task(done)['exit_code'] == 3
+
+
+def test_ends_that_only_the_slot_file_knows_are_restored(drover):
+    gate = drover.gate()
+    running = drover.shell(f'{gate.wait}; exit 7')
+    pid = drover.wait_state(running, 'running')['pid']
+    drover.good('db', 'backup')
+    crash(drover)
+    gate.open()
+    harness.wait_gone(pid)
+    lose_all(drover)
+    drover.bad(3, 'ls', says="'drover db restore'")
+    drover.good('db', 'restore')
+    end = drover.wait_final(running)
+    assert (end['state'], end['exit_code'], end['attempt']) == ('failed', 7, 1)
+
+
+def test_nothing_to_restore(drover):
+    drover.bad(1, 'db', 'restore', says='nothing to restore from')
+    drover.bad(1, 'db', 'check', says='no database')
+    drover.good('run', '--', 'true')
+    drover.bad(1, 'db', 'restore', says='daemon uses the database')
+    drover.good('daemon', 'stop')
+    harness.wait_until(lambda: drover.processes() == [], 20, 'all of it has ended')
+    assert 'nothing to restore' in drover.good('db', 'restore')
+    assert 'is whole' in drover.good('db', 'check')
+    assert quarantines(drover) == []
+    os.unlink(database(drover))
+    drover.bad(1, 'db', 'restore', says='nothing to restore from')
+
+
+@pytest.mark.limit(120)
+def test_damaged_pages_are_refused_and_restored_around(drover):
+    """Each page in turn is overwritten: what the others and the snapshot hold is there again, the rest is told."""
+    drover.run('run', '-j', 2, 'sh', '-c', 'echo {} >> effects; exit {}', ':::', 0, 0, 1, 2)
+    drover.add('--hold', '--name', 'later', '--', 'sh', '-c', 'echo held >> effects')
+    drover.good('db', 'backup')
+    late = drover.add('--hold', '--', 'sh', '-c', 'echo late >> effects')[0]
+    before = {task['id']: (task['state'], task['exit_code']) for task in drover.tasks()}
+    drover.good('daemon', 'stop')
+    harness.wait_until(lambda: drover.processes() == [], 20, 'all of it has ended')
+    with open(database(drover), 'rb') as file:
+        good = file.read()
+    for page in range(len(good) // 4096):
+        shutil.rmtree(os.path.join(drover.folder, 'copy'), ignore_errors=True)
+        with open(database(drover), 'wb') as file:
+            file.write(good[:page * 4096] + b'\xa5' * 4096 + good[page * 4096 + 4096:])
+        drover.bad(1, 'db', 'check')
+        told = drover.good('db', 'restore')
+        tasks = {task['id']: (task['state'], task['exit_code']) for task in drover.tasks()}
+        for number, was in before.items():
+            assert tasks.get(number) == was or f'task {number}: gone' in told or f'task {number}: held' in told or \
+                number == late and 'events behind' in told, (page, number, tasks, told)
+        drover.good('daemon', 'stop')
+        harness.wait_until(lambda: drover.processes() == [], 20, 'all of it has ended')
+    assert len(quarantines(drover)) >= 1
+    assert sorted(harness.read(os.path.join(drover.work, 'effects')).split()) == ['0', '0', '1', '2']
+
+
+@pytest.mark.limit(120)
+def test_an_interrupted_restore_is_finished_by_another(drover):
+    """Killed while the old database has two names and its log is away: nothing of either is lost."""
+    done = drover.shell('exit 3')
+    drover.wait_final(done)
+    drover.add('--hold', '--', 'true')
+    crash(drover)
+    with open(database(drover, '-wal'), 'r+b') as file:  # all but the last commit can be read, and only from here
+        file.seek(-100, os.SEEK_END)
+        file.write(b'x' * 50)
+    drover.bad(3, 'ls', says="'drover db restore'")
+    failed = drover.run('db', 'restore', env={'DROVER_FAIL': 'restore_swapping'})
+    assert failed.returncode != 0
+    assert not os.path.exists(database(drover, '-wal'))
+    drover.bad(3, 'ls', says="'drover db restore'")
+    drover.good('db', 'restore')
+    assert drover.task(done)['exit_code'] == 3
+    assert len(quarantines(drover)) == 1
+
+
+def test_db_commands_on_a_running_daemon(drover):
+    drover.good('run', '--', 'true')
+    path = drover.good('db', 'backup').strip()
+    assert os.path.exists(path) and os.stat(path).st_mode & 0o777 == 0o600
+    assert drover.json('db', 'check')['ok'] is True
+    for _ in range(6):
+        drover.good('run', '--', 'true')
+        drover.good('db', 'backup')
+    assert len(os.listdir(os.path.dirname(path))) == 4, 'only the latest are kept'
+    assert os.listdir(os.path.dirname(path)) != [os.path.basename(path)]
