@@ -70,6 +70,8 @@ static uv_poll_t *watch(struct attempt_slot *slot, int fd, uv_poll_cb callback)
 
 static void drop_shim(struct attempt_slot *slot)
 {
+	if (slot->shim == SHIM_ADOPTED && slot->pidfd >= 0)
+		slot->daemon->attempts.adopted_watched--;
 	unwatch(&slot->channel_poll, &slot->channel);
 	unwatch(&slot->pidfd_poll, &slot->pidfd);
 	slot->shim = SHIM_NONE;
@@ -140,6 +142,17 @@ bool attempts_read_end(const struct slot_record *record, struct core_event *ret_
 	return true;
 }
 
+/* Why a start that is tried again did not come about, for who asks why the task waits; 0 when it did. */
+static void note_refusal(struct daemon *daemon, uint64_t task, enum start_stage stage, int error)
+{
+	uint32_t index = core_index(daemon->core, task);
+
+	if (index == TASK_NONE)
+		return;
+	roster_task(&daemon->roster, index)->refused_stage = (uint8_t)stage;
+	roster_task(&daemon->roster, index)->refused_errno = (uint16_t)error;
+}
+
 /* The words for a failed start, kept with the task. */
 static void describe_failed_start(struct daemon *daemon, const struct slot_record *record)
 {
@@ -150,6 +163,10 @@ static void describe_failed_start(struct daemon *daemon, const struct slot_recor
 
 	if (record->state != RECORD_FAILED || index == TASK_NONE)
 		return;
+	if (is_machines_fault(record)) {
+		note_refusal(daemon, record->task, record->start_stage, record->start_errno);
+		return;
+	}
 	texts = roster_task(&daemon->roster, index);
 	object = start_message_object(texts, record->start_stage);
 	if (object)
@@ -174,6 +191,7 @@ static void feed_started(struct daemon *daemon, const struct slot_record *record
 		.attempt = record->attempt,
 	};
 
+	note_refusal(daemon, record->task, STAGE_NONE, 0);
 	daemon_feed(daemon, &event);
 }
 
@@ -216,6 +234,7 @@ static void refuse_start(struct attempt_slot *slot, int error)
 		.cause = { .kind = CAUSE_START_FAILED, .value = (uint64_t)-error },
 	};
 
+	note_refusal(slot->daemon, slot->task, STAGE_NONE, -error);
 	unbind(slot);
 	daemon_feed(slot->daemon, &event);
 }
@@ -538,14 +557,25 @@ void attempts_signal(struct daemon *daemon, const struct effect *effect, int sig
 		processes_kill(daemon, slot->number, &record);
 }
 
-static int open_shim_pidfd(struct daemon *daemon, uint32_t slot, const struct slot_record *record)
+/*
+ * Watches the end of an adopted shim by its pid. -ESRCH when it is gone already. Without a descriptor to spare it is looked
+ * at now and then instead: more may run than this daemon could have started.
+ */
+static int watch_adopted(struct attempt_slot *slot, const struct slot_record *record)
 {
-	int pidfd = (int)syscall(SYS_pidfd_open, record->shim_pid, 0);
+	struct daemon *daemon = slot->daemon;
+	bool may_watch = daemon->attempts.adopted_watched < 2 * daemon->descriptors.slots_max;
+	CLEANUP_FD int pidfd = may_watch ? (int)syscall(SYS_pidfd_open, record->shim_pid, 0) : -1;
 
 	/* The pid may have been a stranger's by now: the lock proves that the shim still lived after pidfd_open. */
-	if (pidfd >= 0 && !record_is_locked(daemon->slots_fd, slot))
-		fd_close(&pidfd);
-	return pidfd;
+	if (!record_is_locked(daemon->slots_fd, slot->number))
+		return -ESRCH;
+	if (pidfd < 0)
+		return 0;
+	slot->pidfd = TAKE_FD(pidfd);
+	slot->pidfd_poll = watch(slot, slot->pidfd, on_pidfd);
+	daemon->attempts.adopted_watched++;
+	return 0;
 }
 
 static struct attempt_slot *bind_found(struct daemon *daemon, const struct task *task, const struct slot_record *record)
@@ -566,16 +596,35 @@ int attempts_adopt(struct daemon *daemon, const struct task *task, const struct 
 	if (slot->shim == SHIM_READY && slot->shim_pid == record->shim_pid)
 		return 0;
 	drop_shim(slot);
-	slot->pidfd = open_shim_pidfd(daemon, slot->number, record);
-	if (slot->pidfd < 0) {
+	if (watch_adopted(slot, record) < 0) {
 		unbind(slot);
 		return -ESRCH;
 	}
 	slot->shim = SHIM_ADOPTED;
 	slot->shim_pid = record->shim_pid;
 	slot->is_retiring = true;
-	slot->pidfd_poll = watch(slot, slot->pidfd, on_pidfd);
 	return 0;
+}
+
+bool attempts_look_again(struct daemon *daemon)
+{
+	bool is_any_unwatched = false;
+
+	for (uint32_t i = 0; i < LIMIT_SLOTS; i++) {
+		struct attempt_slot *slot = daemon->attempts.slots[i];
+		struct slot_record record;
+
+		if (!slot || slot->shim != SHIM_ADOPTED || slot->pidfd >= 0 ||
+		    record_read(daemon->slots_fd, slot->number, &record) < 0)
+			continue;
+		if (watch_adopted(slot, &record) < 0) {
+			drop_shim(slot);
+			settle_after_shim(slot);
+		} else {
+			is_any_unwatched = is_any_unwatched || slot->pidfd < 0;
+		}
+	}
+	return is_any_unwatched;
 }
 
 void attempts_take_over(struct daemon *daemon, const struct task *task, const struct slot_record *record)

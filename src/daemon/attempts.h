@@ -39,6 +39,7 @@ struct attempt_slot {
 
 struct attempts {
 	struct attempt_slot *slots[LIMIT_SLOTS]; /* NULL until first used */
+	uint32_t adopted_watched; /* that have a pidfd */
 };
 
 /* Stops watching and closes everything; shims and attempts go on. */
@@ -58,6 +59,12 @@ void attempts_signal(struct daemon *daemon, const struct effect *effect, int sig
  * or -ESRCH when its shim ended just now: look again.
  */
 int attempts_adopt(struct daemon *daemon, const struct task *task, const struct slot_record *record);
+
+/*
+ * Looks at the shims of adopted attempts for which there was no descriptor; settles those that ended. True when some remain
+ * that are to be looked at again soon.
+ */
+bool attempts_look_again(struct daemon *daemon);
 
 /* Binds an attempt whose shim is gone while processes of it are left: asks for another shim over them. */
 void attempts_take_over(struct daemon *daemon, const struct task *task, const struct slot_record *record);

@@ -12,6 +12,7 @@
 #include "base/paths.h"
 #include "core/core.h"
 #include "daemon/attempts.h"
+#include "daemon/descriptors.h"
 #include "daemon/jobs.h"
 #include "daemon/keeper_link.h"
 #include "daemon/pauses.h"
@@ -45,6 +46,8 @@ struct daemon {
 	uint8_t boot_id[16];
 	bool is_rebooted; /* the machine was started again since the last commit */
 	struct daemon_settings settings;
+	struct descriptors descriptors;
+	bool has_few_descriptors; /* fewer than hardMaxConcurrent needs */
 
 	uint64_t core_offset_ns; /* core time − CLOCK_MONOTONIC */
 	uint64_t now_ns;         /* core time of this turn */

@@ -165,6 +165,8 @@ static int spawn_keeper(struct daemon *daemon, struct err *err)
 
 	if (r < 0)
 		return r;
+	if (pidfd < 0)
+		return err_set(err, -errno, "make a descriptor of this daemon for a keeper");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(err, -errno, "make a socket for a keeper");
 	link->socket = pair[0];

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -134,7 +133,8 @@ static void on_housekeeping(uv_timer_t *timer)
 		log_error("%s", err.text);
 	if (daemon->keeper.socket >= 0)
 		attempts_on_keeper_ready(daemon); /* shims that could not be had when they were asked for */
-	has_more = retention_run(daemon);
+	has_more = attempts_look_again(daemon);
+	has_more = retention_run(daemon) || has_more;
 	drop_old_events(daemon);
 	take_snapshot(daemon);
 	uv_timer_start(timer, on_housekeeping, has_more ? HOUSEKEEPING_BUSY_MS : HOUSEKEEPING_MS, 0);
@@ -267,14 +267,19 @@ static int open_state_dir(struct daemon *daemon, struct err *err)
 	return 0;
 }
 
-static void raise_descriptor_limit(void)
+/* Fewer tasks at once than configured, where the descriptors do not suffice. */
+static int divide_descriptors(struct daemon *daemon, struct err *err)
 {
-	struct rlimit limit;
+	struct daemon_settings *settings = &daemon->settings;
+	int r = descriptors_divide(&daemon->descriptors, err);
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit); /* less is fine: EMFILE is handled where it comes */
-	}
+	if (r < 0 || settings->slots_hard_max <= daemon->descriptors.slots_max)
+		return r;
+	daemon->has_few_descriptors = true;
+	settings->slots_hard_max = daemon->descriptors.slots_max;
+	settings->slots = MIN(settings->slots, settings->slots_hard_max);
+	log_warning(DESCRIPTORS_FEW, (unsigned long long)daemon->descriptors.limit, settings->slots_hard_max);
+	return 0;
 }
 
 static int open_files(struct daemon *daemon, struct err *err)
@@ -332,7 +337,8 @@ static int open_store(struct daemon *daemon, struct err *err)
 
 static int open_server(struct daemon *daemon, struct err *err)
 {
-	struct server_options options = { .loop = daemon->loop, .socket_path = daemon->socket_path };
+	struct server_options options = { .loop = daemon->loop, .socket_path = daemon->socket_path,
+		                          .clients_max = daemon->descriptors.clients_max };
 	CLEANUP_FREE char *lines = NULL;
 	int r = paths_socket(daemon->state_dir, daemon->socket_path, err);
 
@@ -389,9 +395,10 @@ static int start(struct daemon *daemon, int keeper_socket, struct err *err)
 	int r;
 
 	umask(077);
-	raise_descriptor_limit();
 	jobs_init(daemon);
 	r = load_settings(&daemon->settings, err);
+	if (r == 0)
+		r = divide_descriptors(daemon, err);
 	if (r == 0)
 		r = open_files(daemon, err);
 	if (r == 0)

@@ -303,6 +303,7 @@ static json_t *present_wait(struct daemon *daemon, const struct task *task, cons
 	json_t *object = json_object();
 	struct core_totals totals;
 	struct buf text = BUF_INIT;
+	const struct roster_task *texts = roster_task(&daemon->roster, core_index(daemon->core, task->id));
 	char number[UNITS_TEXT_MAX];
 	uint32_t holder = core_index(daemon->core, wait->holder);
 	bool has_counts = wait->need > 0;
@@ -322,6 +323,9 @@ static json_t *present_wait(struct daemon *daemon, const struct task *task, cons
 		               task_state_name(core_task_at(daemon->core, holder)->state));
 	if (has_until && wait->until_ns > daemon->now_ns)
 		buf_add_format(&text, ", in %s", units_format_duration(wait->until_ns - daemon->now_ns, number));
+	if (wait->reason == REASON_BACKOFF && texts->refused_errno > 0)
+		buf_add_format(&text, "; the machine cannot do it now: %s: %s", record_stage_name(texts->refused_stage),
+		               strerror(texts->refused_errno));
 	set(object, "reason", json_string(wait_reason_name(wait->reason)));
 	set(object, "text", string(text.bytes));
 	set(object, "holder", wait->holder ? json_integer((json_int_t)wait->holder) : json_null());
@@ -515,6 +519,9 @@ static json_t *present_problems(const struct daemon *daemon)
 		json_array_append_new(list, string(err.text));
 	if (daemon->restore_notice)
 		json_array_append_new(list, string(daemon->restore_notice));
+	if (daemon->has_few_descriptors)
+		json_array_append_new(list, json_sprintf(DESCRIPTORS_FEW, (unsigned long long)daemon->descriptors.limit,
+		                                         daemon->descriptors.slots_max));
 	if (daemon->keeper.socket < 0)
 		json_array_append_new(list,
 		                      json_string("the keeper is gone and could not be started again: nothing can start"));

@@ -38,20 +38,27 @@ static int open_slot_cgroup(struct daemon *daemon, uint32_t slot, const struct s
 	return cgroup_open(base_fd, name, ret);
 }
 
+/* Nothing can be looked at just now: what is recorded counts as there, or running tasks would be given up as lost. */
+static bool is_blinding(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
+
 static bool is_leader_alive(const struct slot_record *record)
 {
 	CLEANUP_FD int pidfd = record->leader_pid > 0 ? process_open_started(record->leader_pid, record->leader_start) : -1;
 
-	return pidfd >= 0;
+	return pidfd >= 0 || is_blinding(pidfd);
 }
 
 bool processes_are_left(struct daemon *daemon, uint32_t slot, const struct slot_record *record)
 {
 	struct cgroup cgroup = CGROUP_NONE;
 	bool is_populated;
+	int r = record->cgroup_base == 0 ? -ENOENT : open_slot_cgroup(daemon, slot, record, &cgroup);
 
-	if (record->cgroup_base == 0 || open_slot_cgroup(daemon, slot, record, &cgroup) < 0)
-		return is_leader_alive(record);
+	if (r < 0)
+		return is_blinding(r) || is_leader_alive(record);
 	is_populated = cgroup_is_populated(&cgroup) == 1;
 	cgroup_close(&cgroup);
 	return is_populated;

@@ -36,7 +36,7 @@ static void on_batch(void *context, const struct store_batch *row)
 	batch.name = xstrdup(row->name);
 	if (row->environment)
 		batch.environment = roster_use_environment(&loading->daemon->roster, row->environment, &is_new);
-	event.limit = MIN(batch.limit, loading->daemon->settings.slots_hard_max);
+	event.limit = batch.limit; /* more of it may run than a hardMaxConcurrent set since allows: that bounds new starts */
 	if (core_step(loading->daemon->core, &event, loading->daemon->now_ns, &effects) < 0)
 		NEVER("the store gives each batch once");
 	roster_add_batch(&loading->daemon->roster, &batch);

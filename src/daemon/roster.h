@@ -51,6 +51,8 @@ struct roster_task {
 	uint64_t nonce; /* of the latest attempt that was ordered to start */
 	uint32_t conditions;
 	bool is_dirty;     /* its row is to be written by the next commit */
+	uint8_t refused_stage;  /* enum start_stage at which the machine could not start it the last time */
+	uint16_t refused_errno; /* and why; 0 = it did, or was not asked */
 	uint32_t previous; /* neighbours by id, TASK_NONE at the ends */
 	uint32_t next;
 };

@@ -34,6 +34,9 @@ int server_open(const struct server_options *options, struct server **ret, struc
 	int error;
 
 	server->options = *options;
+	if (server->options.clients_max == 0)
+		server->options.clients_max = LIMIT_CLIENTS;
+	ASSERT(server->options.clients_max <= LIMIT_CLIENTS);
 	server->socket_path = xstrdup(options->socket_path);
 	server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	error = server->spare_fd < 0 ? err_set(err, -errno, "cannot open '/dev/null'") :
@@ -216,10 +219,11 @@ static void take_client(struct server *server, int fd)
 		fd_close(&fd);
 		return;
 	}
-	if (server->client_count == LIMIT_CLIENTS) {
+	if (server->client_count >= server->options.clients_max) {
 		char text[64];
 
-		snprintf(text, sizeof(text), "there are %d connections, as many as may be", LIMIT_CLIENTS);
+		snprintf(text, sizeof(text), "there are %u connections, as many as may be",
+			 server->options.clients_max);
 		refuse_client(fd, text, "end some clients, or try again later");
 		fd_close(&fd);
 		return;

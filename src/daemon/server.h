@@ -38,6 +38,7 @@ struct server_options {
 	 */
 	void (*on_room)(void *context, struct client *client);
 	json_t *(*make_hello)(void *context);         /* result of hello, new reference */
+	unsigned clients_max;                         /* connections at once; 0 = LIMIT_CLIENTS, which it may not exceed */
 	unsigned patience_ms;                         /* with clients that keep us waiting; 0 = API_LINE_TIMEOUT_S */
 };
 

@@ -254,11 +254,11 @@ int store_finish(struct store *store, struct err *err)
 			*err = store->shared.result_err;
 		failed = TAKE_PTR(store->shared.failed);
 		store->shared.is_ended = false;
-		store->is_busy = store_is_full(result);
+		store->is_busy = store->shared.is_waiting;
 		store_set_readable(store);
 	}
 	pthread_mutex_unlock(&store->mutex);
-	if (store_is_full(result))
+	if (failed && store->is_busy)
 		store->parked = TAKE_PTR(failed);
 	if (failed)
 		txn_retract_keys(failed, &store->keys);

@@ -177,8 +177,8 @@ int store_fd(const struct store *store);
 
 /*
  * Takes the result of the ended commit: 0 durable; -errno with *err filled: not durable as far as is known, and the store
- * is closed for writing; an unfinished one is -EAGAIN. -ENOSPC and -EDQUOT, with the sentence of store_check_space(): the
- * disk is full, nothing of it was written, and it stays in flight until store_retry() makes it go through.
+ * is closed for writing; an unfinished one is -EAGAIN. When store_is_busy() afterwards, -ENOSPC, -EDQUOT, -EMFILE, -ENFILE
+ * or -ENOMEM say what was short: nothing of it was written, and it stays in flight until store_retry() makes it go through.
  */
 int store_finish(struct store *store, struct err *err);
 

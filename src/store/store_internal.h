@@ -51,6 +51,7 @@ struct store {
 		struct store_txn *txn;    /* handed over, not ended */
 		struct store_txn *failed; /* ended, to be looked at by store_finish() */
 		bool is_ended;            /* the commit in flight; its result is `result` and `result_err` */
+		bool is_waiting;          /* it changed nothing, and is to be tried again: `failed` is not given up */
 		int result;
 		struct err result_err;
 		int state; /* 0, or why nothing is written any more */

@@ -57,35 +57,49 @@ void store_close_for_writing(struct store *store, int result, const struct err *
 	pthread_mutex_unlock(&store->mutex);
 }
 
-/* The commit, all of it. 0 when it is durable. */
-static int perform_txn(struct store *store, const struct store_txn *txn, struct err *err)
+/* Making a file anew is harmless, so more may be waited for there than while writing to the database. */
+static bool is_passing(int result)
+{
+	return result == -EMFILE || result == -ENFILE || result == -ENOMEM;
+}
+
+/* The commit, all of it. 0 when it is durable; *ret_is_waiting when it changed nothing and may be tried again. */
+static int perform_txn(struct store *store, const struct store_txn *txn, bool *ret_is_waiting, struct err *err)
 {
 	int result = store_state(store, err);
+	bool is_waiting = false;
 
 	if (result < 0)
 		return result;
-	if (txn->blobs.length > 0)
+	if (txn->blobs.length > 0) {
 		result = blob_make_all(store->state_fd, store->state_dir, txn, err);
-	if (result == 0)
+		is_waiting = store_is_full(result) || is_passing(result);
+	}
+	if (result == 0) {
 		result = apply_txn(&store->database, txn, err);
+		is_waiting = store_is_full(result);
+	}
 	if (store_is_full(result))
 		guard_say_full(store->state_fd, store->state_dir, txn->operations.length + txn->blobs.length, err);
-	else if (result < 0)
+	else if (result < 0 && !is_waiting)
 		store_close_for_writing(store, result, err);
-	else if (txn->blobs.length > 0)
+	else if (result == 0 && txn->blobs.length > 0)
 		blob_drop_all(store->state_fd, txn);
+	*ret_is_waiting = is_waiting;
 	return result;
 }
 
 static void run_txn(struct store *store, struct store_txn *txn)
 {
 	struct err err = ERR_INIT;
-	int result = perform_txn(store, txn, &err);
+	bool is_waiting = false;
+	int result = perform_txn(store, txn, &is_waiting, &err);
 
 	pthread_mutex_lock(&store->mutex);
 	store->shared.txn = NULL;
 	store->shared.failed = result < 0 ? TAKE_PTR(txn) : NULL;
 	store->shared.is_ended = true;
+	store->shared.is_waiting = is_waiting;
 	store->shared.result = result;
 	store->shared.result_err = err;
 	store_set_readable(store);

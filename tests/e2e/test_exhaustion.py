@@ -3,6 +3,8 @@ what is refused says why, `status` answers, and when there is room again drover 
 import contextlib
 import os
 import re
+import resource
+import select
 import subprocess
 import time
 
@@ -11,6 +13,7 @@ import pytest
 import harness
 
 STATUS_LIMIT_S = 1.0
+TOO_MANY_CLIENTS = -32004
 
 
 def check_status(drover):
@@ -228,3 +231,186 @@ def test_full_disk_at_the_first_start(make_drover):
     with mounted(drover, 'size=512k'):
         error = drover.run('run', '--', 'true').stderr
         assert 'disk full' in error and 'KiB' in error, error
+
+
+# -- descriptors -------------------------------------------------------------------------------------------------------
+
+def limited(drover, number):
+    drover.before = ['prlimit', f'--nofile={number}:{number}', '--']
+
+
+@contextlib.contextmanager
+def lowered(pid, number):
+    """The limit of a process that runs, for as long as the block does."""
+    old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (number, old[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
+
+
+def cpu_seconds(pid):
+    fields = harness.stat_fields(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+class Flood:
+    """Connections that say hello and stay."""
+
+    def __init__(self, path, count):
+        self.links = [harness.Raw(path, hello=False) for _ in range(count)]
+        self.inside, self.refused = [], []
+
+    def greet(self):
+        for link in self.links:
+            with contextlib.suppress(OSError):  # refused already
+                link.send(b'{"jsonrpc":"2.0","id":0,"method":"hello","params":{"protocol":1,"client":"flood"}}\n')
+        for link in self.links:
+            answer = link.answer()
+            assert answer is not None, 'ended without a word'
+            (self.refused if 'error' in answer else self.inside).append(link)
+            if 'error' in answer:
+                assert answer['error']['code'] == TOO_MANY_CLIENTS, answer
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for link in self.links:
+            link.close()
+
+
+@pytest.mark.limit(90)
+def test_32_descriptors(make_drover):
+    """One task at a time then, said plainly; a flood of clients takes nothing from it."""
+    drover = make_drover()
+    limited(drover, 32)
+    gate, ran = drover.gate(), os.path.join(drover.folder, 'ran')
+    tasks = drover.add('-j', 8, 'sh', '-c', f'{gate.wait}; echo {{}} >> {ran}; exit {{}}', ':::', *range(6))
+    drover.wait_state(tasks[0], 'running')
+    status = check_status(drover)
+    assert status['slots'] == 1 and status['running'] == 1
+    assert ['RLIMIT_NOFILE' in text for text in status['problems']] == [True], status['problems']
+    pid = drover.daemon_pid()
+    used = cpu_seconds(pid)
+    with Flood(drover.daemon_status()['socket'], 100) as flood:
+        flood.greet()
+        assert len(flood.inside) == 4 and len(flood.refused) == 96
+        for link in flood.inside:
+            begin = time.monotonic()
+            assert link.call('status')['running'] == 1
+            assert time.monotonic() - begin < STATUS_LIMIT_S
+        assert cpu_seconds(pid) - used < 2
+        gate.open()
+        link = flood.inside[0]
+        harness.wait_until(lambda: link.call('status')['states']['failed'] == 5, 60, 'all of them ran meanwhile')
+    drover.before = []
+    assert [(task['state'], task['exit_code'], task['attempt']) for task in drover.tasks()] == \
+        [('failed' if code else 'succeeded', code, 1) for code in range(6)]
+    assert harness.read(ran).split() == [str(code) for code in range(6)]
+    assert drover.daemon_pid() == pid
+    still_works(drover)
+
+
+def test_worktrees_with_32_descriptors(make_drover):
+    drover = make_drover()
+    drover.work = harness.make_repository(os.path.join(drover.folder, 'repository'))
+    limited(drover, 32)
+    tasks = drover.add('-w', '-j', 4, 'sh', '-c', 'echo {} > new', ':::', 'a', 'b', 'c')
+    assert drover.run('wait', *tasks).returncode == 0
+    assert [harness.git('show', f'{drover.task(task)["branch"]}:new', cwd=drover.work) for task in tasks] == ['a', 'b', 'c']
+
+
+def test_too_few_descriptors(make_drover):
+    drover = make_drover()
+    limited(drover, 28)
+    drover.bad(3, 'run', '--', 'true', says=('RLIMIT_NOFILE', 'ulimit -n', '32'))
+    drover.before = []
+    still_works(drover)
+
+
+@pytest.mark.limit(90)
+def test_descriptors_run_out_under_a_flood(make_drover):
+    """None is left, not even for the connection: nobody gets in, nothing spins, what is connected is served."""
+    drover = make_drover()
+    gate = drover.gate()
+    task = drover.shell(f'{gate.wait}; exit 5')
+    drover.wait_state(task, 'running')
+    link, pid = drover.connect(), drover.daemon_pid()
+    for number in (3, len(os.listdir(f'/proc/{pid}/fd'))):
+        path = drover.daemon_status()['socket']
+        with lowered(pid, number), Flood(path, 30) as flood:
+            used, begin = cpu_seconds(pid), time.monotonic()
+            if number == 3:
+                assert not select.select([flood.links[0].socket], [], [], 2.5)[0], 'it waits in the kernel'
+            else:
+                flood.greet()
+                assert len(flood.refused) == 30, 'the spare descriptor is enough to say why not'
+            assert link.call('status')['running'] == 1
+            assert cpu_seconds(pid) - used < 0.2 + (time.monotonic() - begin) / 5
+    gate.open()
+    assert drover.wait_final(task)['exit_code'] == 5
+    assert drover.daemon_pid() == pid
+    still_works(drover)
+
+
+@pytest.mark.limit(60)
+def test_the_hard_maximum_is_lowered_under_running_tasks(make_drover):
+    """More of a batch run than may from now on: they end as they would have, and only then others start."""
+    drover = make_drover()
+    gate, ran = drover.gate(), os.path.join(drover.folder, 'ran')
+    tasks = drover.add('-j', 5, 'sh', '-c', f'echo {{}} >> {ran}; {gate.wait}; exit {{}}', ':::', *range(7))
+    for task in tasks[:5]:
+        drover.wait_state(task, 'running')
+    os.makedirs(os.path.join(drover.environment['HOME'], '.config', 'drover'))
+    harness.write(os.path.join(drover.environment['HOME'], '.config', 'drover', 'config.yaml'),
+                  'limits: {hardMaxConcurrent: 2}\n')
+    pid = drover.daemon_pid()
+    drover.good('daemon', 'restart')
+    drover.wait_daemon(other_than=pid)
+    status = check_status(drover)
+    assert (status['running'], status['queued'], status['slots']) == (5, 2, 2)
+    gate.open()
+    assert [drover.wait_final(task)['exit_code'] for task in tasks] == list(range(7))
+    assert sorted(map(int, harness.read(ran).split())) == list(range(7))
+
+
+@pytest.mark.limit(90)
+def test_more_run_than_the_next_daemon_can_watch(make_drover):
+    """Started with many descriptors, gone on with few: every attempt is adopted once, every end is learnt."""
+    drover = make_drover()
+    gate, ran = drover.gate(), os.path.join(drover.folder, 'ran')
+    tasks = drover.add('-j', 20, 'sh', '-c', f'echo {{}} >> {ran}; {gate.wait}; exit {{}}', ':::', *range(10))
+    for task in tasks:
+        drover.wait_state(task, 'running')
+    drover.good('daemon', 'stop')
+    limited(drover, 32)
+    drover.start()
+    drover.before = []
+    assert check_status(drover)['running'] == 10
+    gate.open()
+    assert [drover.wait_final(task)['exit_code'] for task in tasks] == list(range(10))
+    assert {drover.task(task)['attempt'] for task in tasks} == {1}
+    assert sorted(map(int, harness.read(ran).split())) == list(range(10))
+
+
+@pytest.mark.limit(60)
+def test_a_keeper_without_descriptors(make_drover):
+    """Nothing can be started: the tasks wait with the reason, and go on when there are some again."""
+    drover = make_drover()
+    first = drover.shell('exit 0')
+    drover.wait_final(first)
+    keeper = drover.keeper_pid()
+    with lowered(keeper, len(os.listdir(f'/proc/{keeper}/fd'))):
+        task = drover.add('-j', 3, 'sh', '-c', 'exit {}', ':::', 4, 5, 6)
+
+        def look():
+            waiting = [drover.task(number) for number in task]
+            return [it for it in waiting if it['reason'] == 'backoff' and 'Too many open files' in it['wait']['text']]
+        used = cpu_seconds(keeper)
+        harness.wait_until(look, 20, 'one waits, and says for what')
+        assert check_status(drover)['queued'] >= 1
+        assert cpu_seconds(keeper) - used < 1
+    assert [drover.wait_final(number)['exit_code'] for number in task] == [4, 5, 6]
+    assert {drover.task(number)['attempt'] for number in task} == {1}
