@@ -19,13 +19,27 @@ enum { ATTACH_TIMEOUT_MS = 10000, RETRY_MS = 200, RETRY_MAX_MS = 30000 };
 
 static void on_keeper(uv_poll_t *poll, int status, int events);
 
+/* Its socket holds some hundred orders: what is asked for beyond them is asked for again when it has taken some. */
+static void wait_for_room(struct daemon *daemon)
+{
+	struct keeper_link *link = &daemon->keeper;
+
+	link->is_full = true;
+	if (link->is_polled)
+		uv_poll_start(&link->poll, UV_READABLE | UV_WRITABLE, on_keeper);
+}
+
 int keeper_ask_shim(struct daemon *daemon, uint32_t slot, bool takes_over)
 {
 	struct wire_keeper message = { .kind = WIRE_SPAWN_SHIM, .slot = slot, .is_taken_over = takes_over };
+	int r;
 
 	if (daemon->keeper.socket < 0)
 		return -ENOTCONN;
-	return wire_send(daemon->keeper.socket, &message, sizeof(message), NULL, 0);
+	r = wire_send(daemon->keeper.socket, &message, sizeof(message), NULL, 0);
+	if (r == -EAGAIN)
+		wait_for_room(daemon);
+	return r;
 }
 
 int keeper_run_helper(struct daemon *daemon, uint64_t token, const char *const *argv, const int fds[3])
@@ -133,7 +147,7 @@ static void watch_keeper(struct daemon *daemon)
 	struct keeper_link *link = &daemon->keeper;
 
 	if (uv_poll_init(daemon->loop, &link->poll, link->socket) < 0 ||
-	    uv_poll_start(&link->poll, UV_READABLE, on_keeper) < 0)
+	    uv_poll_start(&link->poll, UV_READABLE | (link->is_full ? UV_WRITABLE : 0), on_keeper) < 0)
 		NEVER("the keeper's socket can be polled");
 	link->poll.data = daemon;
 	link->is_polled = true;
@@ -232,7 +246,14 @@ static void on_poll_closed(uv_handle_t *handle)
 		               0);
 }
 
-static void on_keeper(uv_poll_t *poll, int status, int events UNUSED)
+static void on_room(struct daemon *daemon)
+{
+	daemon->keeper.is_full = false;
+	uv_poll_start(&daemon->keeper.poll, UV_READABLE, on_keeper);
+	attempts_on_keeper_ready(daemon);
+}
+
+static void on_keeper(uv_poll_t *poll, int status, int events)
 {
 	struct daemon *daemon = poll->data;
 	int r;
@@ -240,11 +261,13 @@ static void on_keeper(uv_poll_t *poll, int status, int events UNUSED)
 	do
 		r = status < 0 ? status : take_message(daemon);
 	while (r > 0);
+	if (r == 0 && events & UV_WRITABLE)
+		on_room(daemon);
 	if (r == 0 || daemon->is_stopping)
 		return;
 	log_warning("the keeper (pid %d) is gone; running tasks go on", daemon->keeper.pid);
 	uv_poll_stop(poll);
-	daemon->keeper.is_polled = false;
+	daemon->keeper.is_polled = daemon->keeper.is_full = false;
 	fd_close(&daemon->keeper.socket);
 	attempts_on_keeper_lost(daemon);
 	uv_close((uv_handle_t *)poll, on_poll_closed); /* the handle is used again: only after it is closed */
