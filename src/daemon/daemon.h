@@ -75,7 +75,7 @@ struct daemon {
 	uint64_t last_task; /* ids given out */
 	uint64_t last_batch;
 	uint64_t last_seq;
-	uint64_t first_seq;           /* oldest event kept */
+	uint64_t first_seq; /* oldest event kept */
 
 	uint64_t snapshot_seq; /* the event that the latest snapshot of the database ends with */
 	int64_t snapshot_ms;   /* when it was taken */
@@ -88,6 +88,7 @@ struct daemon {
 	bool is_full; /* the commit in flight waits for room on the disk: nothing new is accepted or started until then */
 	struct err full;
 	struct request *stop_request; /* answered when drained */
+	size_t unused_memory;         /* that could not be given back the last time */
 	bool is_draining;             /* stop when the last active task has ended */
 	bool is_stopping;             /* leave the loop */
 	int exit_status;

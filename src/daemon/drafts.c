@@ -1,6 +1,7 @@
 #include "daemon/drafts.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,14 @@ static int read_numbers(struct daemon *daemon, const json_t *spec, struct draft_
 	return r;
 }
 
+/* A member's text, "" when there is none. */
+static const char *find_text(const json_t *spec, const char *member)
+{
+	const char *text = json_string_value(json_object_get(spec, member));
+
+	return text ? text : "";
+}
+
 static int read_words(const json_t *spec, struct draft_task *task, struct err *err)
 {
 	const char *name = json_string_value(json_object_get(spec, "name"));
@@ -81,6 +90,8 @@ static int read_words(const json_t *spec, struct draft_task *task, struct err *e
 		               "'%s' is no task name: use 1 to 64 of A-Z a-z 0-9 . _ -, not only digits, not "
 		               "beginning with . or -",
 		               name);
+	if (strlen(find_text(spec, "cwd")) >= PATH_MAX || strlen(find_text(spec, "stdin")) >= PATH_MAX)
+		return err_say(err, -EINVAL, "cwd or stdin has %d bytes or more, which no path may", PATH_MAX);
 	task->name = xstrdup(name);
 	found = priority ? priority_find(priority) : PRIORITY_P1;
 	if (found < 0)

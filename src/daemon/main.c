@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,6 +39,7 @@ enum {
 	LAST_COMMIT_MS = 5000,
 	SNAPSHOT_EVERY_MS = 6 * 3600 * 1000,
 	SNAPSHOT_FIRST_MS = 600 * 1000, /* when there is none yet */
+	UNUSED_MEMORY_MAX = 2 << 20, /* bytes freed and kept for what comes next */
 	KEEP_EVENTS = 200000,
 	DROP_EVENTS_STEP = 20000
 };
@@ -123,6 +125,17 @@ static void take_snapshot(struct daemon *daemon)
 	store_take_snapshot(daemon->store, on_snapshot, daemon);
 }
 
+/* What large batches and answers have left behind goes back to the machine, when nobody waits. */
+static void give_memory_back(struct daemon *daemon)
+{
+	size_t unused = mallinfo2().fordblks;
+
+	if (unused < UNUSED_MEMORY_MAX || unused == daemon->unused_memory || !turn_is_idle(daemon))
+		return;
+	malloc_trim(0);
+	daemon->unused_memory = mallinfo2().fordblks;
+}
+
 static void on_housekeeping(uv_timer_t *timer)
 {
 	struct daemon *daemon = timer->data;
@@ -137,6 +150,7 @@ static void on_housekeeping(uv_timer_t *timer)
 	has_more = retention_run(daemon) || has_more;
 	drop_old_events(daemon);
 	take_snapshot(daemon);
+	give_memory_back(daemon);
 	uv_timer_start(timer, on_housekeeping, has_more ? HOUSEKEEPING_BUSY_MS : HOUSEKEEPING_MS, 0);
 }
 

@@ -2,6 +2,7 @@
  * methods_draft.c - batch.open, batch.environment, batch.add: a batch being filled. Nothing of it is known to the core.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,8 +82,11 @@ static int read_open_params(struct daemon *daemon, struct draft *draft, json_t *
 	if (name && !str_is_task_name(name))
 		return err_say(err, -EINVAL, "'%s' is no batch name: use 1 to 64 of A-Z a-z 0-9 . _ -, not only digits",
 		               name);
-	if (cwd[0] != '/')
-		return err_say(err, -EINVAL, "cwd is '%s': give an absolute path", cwd);
+	if (cwd[0] != '/' || strlen(cwd) >= PATH_MAX)
+		return err_say(err, -EINVAL, "cwd is '%.200s': give an absolute path of less than %d bytes", cwd, PATH_MAX);
+	if (json_integer_value(mask) < 0 || json_integer_value(mask) > 0777)
+		return err_say(err, -EINVAL, "umask is %lld: give a number from 0 to 511 (0777)",
+		               (long long)json_integer_value(mask));
 	if (wish < 0)
 		return err_say(err, -EINVAL, "'%s' is no worktree strategy: use none, auto or checkout", worktree);
 	if (limit < 0 || limit > UINT32_MAX)
@@ -90,7 +94,7 @@ static int read_open_params(struct daemon *daemon, struct draft *draft, json_t *
 	draft->batch.name = xstrdup(name);
 	draft->batch.cwd = xstrdup(cwd);
 	draft->batch.limit = (uint32_t)limit;
-	draft->batch.umask = json_is_integer(mask) ? (uint32_t)json_integer_value(mask) & 0777 : DEFAULT_UMASK;
+	draft->batch.umask = json_is_integer(mask) ? (uint32_t)json_integer_value(mask) : DEFAULT_UMASK;
 	draft->batch.keeps_worktrees = json_object_get(params, "cleanup_on_complete")
 	                                       ? json_is_false(json_object_get(params, "cleanup_on_complete"))
 	                                       : daemon->settings.keeps_worktrees;
@@ -159,6 +163,11 @@ static void method_batch_environment(void *context, struct request *request, jso
 	json_array_foreach (json_object_get(params, "environment"), index, setting) {
 		const char *text = json_string_value(setting);
 
+		if (!strchr(text, '=') || text[0] == '=') {
+			server_fail(request, API_ERROR_INVALID_PARAMS, NULL, NULL,
+			            "'%.100s' is no environment setting: write NAME=VALUE", text);
+			return;
+		}
 		if (strncmp(text, "GIT_", 4) == 0) /* a hook's GIT_DIR would point every task at the hook's repository */
 			continue;
 		if (draft->environment_length + strlen(text) + 1 > LIMIT_ENVIRONMENT) {

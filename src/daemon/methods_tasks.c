@@ -9,7 +9,9 @@
 #include "daemon/methods.h"
 #include "daemon/present.h"
 
-enum { TASK_BYTES = 1000 }; /* of a task in an answer, besides its command and paths */
+enum { REASON_MAX_BYTES = 4096 };
+
+#define AGE_MAX_S (1000 * 366 * 86400.0) /* a thousand years */
 
 /* Which tasks a listing takes. */
 struct listing {
@@ -91,7 +93,7 @@ static void method_task_list(void *context, struct request *request, json_t *par
 	     index = daemon->roster.tasks[index].next) {
 		if (!takes(daemon, &listing, index))
 			continue;
-		bytes += TASK_BYTES + 2 * strlen(daemon->roster.tasks[index].spec);
+		bytes += present_task_size(daemon, index);
 		if ((json_int_t)json_array_size(tasks) == limit || (json_array_size(tasks) > 0 && bytes > LIMIT_MESSAGE))
 			break;
 		json_array_append_new(tasks, present_task(daemon, index));
@@ -166,12 +168,16 @@ static bool read_selection(struct daemon *daemon, struct request *request, json_
 	return true;
 }
 
+/* What was done is told by its count; the lists are for people and fit into a message. */
 static json_t *answer_selection(struct daemon *daemon, const struct selection *done, json_t *refused)
 {
 	json_t *tasks = json_array();
+	size_t bytes = 0;
 
-	for (size_t i = 0; i < done->count && i < LIMIT_PAGE; i++)
+	for (size_t i = 0; i < done->count && i < LIMIT_PAGE && bytes < LIMIT_MESSAGE / 2; i++) {
+		bytes += present_task_size(daemon, done->items[i]);
 		json_array_append_new(tasks, present_task(daemon, done->items[i]));
+	}
 	return json_pack("{s:o, s:I, s:o}", "tasks", tasks, "count", (json_int_t)done->count, "refused", refused);
 }
 
@@ -193,6 +199,11 @@ static void feed_selection(struct daemon *daemon, struct request *request, json_
 
 	if (methods_refuse_writes(daemon, request))
 		return;
+	if (reason && strlen(reason) > REASON_MAX_BYTES) { /* it is kept with each task */
+		server_fail(request, API_ERROR_TOO_LARGE, NULL, NULL, "the reason is longer than %d bytes",
+		            REASON_MAX_BYTES);
+		return;
+	}
 	if (!read_selection(daemon, request, params, &selection)) {
 		free(selection.items);
 		return;
@@ -212,7 +223,7 @@ static void feed_selection(struct daemon *daemon, struct request *request, json_
 			if (reason || !is_ending) /* else the words for what it came to are there already */
 				roster_set_detail(roster_task(&daemon->roster, selection.items[i]), reason);
 			select_task(&done, selection.items[i]);
-		} else if (is_named) {
+		} else if (is_named && json_array_size(refused) < LIMIT_PAGE) {
 			json_array_append_new(refused,
 			                      json_sprintf("#%llu is %s: it cannot be %s", (unsigned long long)task->id,
 			                                   task_state_name(task->state), wished_words[input]));
@@ -262,6 +273,7 @@ static void method_clean(void *context, struct request *request, json_t *params)
 {
 	struct daemon *daemon = context;
 	const json_t *age = json_object_get(params, "older_than_s");
+	double age_s = json_number_value(age);
 	struct selection selection = { 0 };
 	json_t *refused;
 	json_int_t count = 0;
@@ -271,7 +283,12 @@ static void method_clean(void *context, struct request *request, json_t *params)
 	if (json_is_true(json_object_get(params, "is_all"))) {
 		select_finished(daemon, &selection, INT64_MAX);
 	} else if (json_is_number(age)) {
-		select_finished(daemon, &selection, daemon->now_ms - (int64_t)(json_number_value(age) * 1000));
+		if (!(age_s >= 0 && age_s <= AGE_MAX_S)) {
+			server_fail(request, API_ERROR_INVALID_PARAMS, NULL, NULL,
+			            "older_than_s is %g: give seconds from 0 to %g", age_s, AGE_MAX_S);
+			return;
+		}
+		select_finished(daemon, &selection, daemon->now_ms - (int64_t)(age_s * 1000));
 	} else if (!read_selection(daemon, request, params, &selection)) {
 		free(selection.items);
 		return;
@@ -284,7 +301,7 @@ static void method_clean(void *context, struct request *request, json_t *params)
 			continue; /* named twice */
 		if (retention_forget(daemon, selection.items[i]) == 0)
 			count++;
-		else
+		else if (json_array_size(refused) < LIMIT_PAGE)
 			json_array_append_new(refused,
 			                      json_sprintf("#%llu is kept: it has not ended, or another task waits for it",
 			                                   id));

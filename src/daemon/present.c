@@ -124,6 +124,45 @@ static json_t *spec_text(const json_t *spec, const json_t *text)
 	return string(bytes.bytes ? bytes.bytes : "");
 }
 
+/* The first `room` bytes of a string, and an ellipsis. */
+static json_t *cut_string(const json_t *value, size_t room)
+{
+	CLEANUP_FREE char *text = xmemdup0(json_string_value(value), room);
+
+	str_trim_utf8(text);
+	return json_sprintf("%s…", text);
+}
+
+/* Words as they are up to PRESENT_TEXT_MAX bytes in all; steals them. A listing holds many tasks, and a message is short. */
+static json_t *cut_words(json_t *words)
+{
+	json_t *list = json_array();
+	size_t room = PRESENT_TEXT_MAX;
+	size_t i;
+	json_t *word;
+
+	json_array_foreach (words, i, word) {
+		size_t length = json_string_length(word) + 1;
+
+		if (length > room) {
+			json_array_append_new(list, cut_string(word, room));
+			break;
+		}
+		json_array_append(list, word);
+		room -= length;
+	}
+	json_decref(words);
+	return list;
+}
+
+static json_t *label_or_null(const json_t *spec)
+{
+	const json_t *label = json_object_get(spec, "label");
+
+	return json_string_length(label) > PRESENT_LABEL_MAX ? cut_string(label, PRESENT_LABEL_MAX)
+	                                                     : field_or_null(spec, "label");
+}
+
 static json_t *command_words(const json_t *spec)
 {
 	const json_t *command = json_object_get(spec, "command");
@@ -212,8 +251,9 @@ json_t *present_task(struct daemon *daemon, uint32_t index)
 	set(object, "reason", wait.reason == REASON_NONE ? json_null() : json_string(wait_reason_name(wait.reason)));
 	set(object, "priority", json_string(priority_name(task->priority)));
 	set(object, "attempt", json_integer(task->attempt));
-	set(object, "command", command_words(spec));
-	set(object, "label", field_or_null(spec, "label"));
+	set(object, "command",
+	    strlen(texts->spec) > PRESENT_TEXT_MAX ? cut_words(command_words(spec)) : command_words(spec));
+	set(object, "label", label_or_null(spec));
 	set(object, "worktree", field_or_null(texts->result, "path"));
 	set(object, "base", task->flags & TASK_WORKTREE ? string_or_null(texts->batch->commit) : json_null());
 	set(object, "commit", field_or_null(texts->result, "commit"));
@@ -225,6 +265,15 @@ json_t *present_task(struct daemon *daemon, uint32_t index)
 	set_outcome(daemon, object, task, texts);
 	json_decref(spec);
 	return object;
+}
+
+size_t present_task_size(const struct daemon *daemon, uint32_t index)
+{
+	enum { BESIDES = 1000, ESCAPED = 6 }; /* paths and numbers; a byte of a string may take six */
+
+	size_t spec = strlen(roster_task(&daemon->roster, index)->spec);
+
+	return BESIDES + MIN(2 * spec, (size_t)ESCAPED * (PRESENT_TEXT_MAX + PRESENT_LABEL_MAX));
 }
 
 static json_t *present_dependency(struct daemon *daemon, const struct core_dependency *dependency)
@@ -373,12 +422,12 @@ json_t *present_details(struct daemon *daemon, uint32_t index)
 	int pid = attempts_leader_pid(daemon, task);
 	struct wait wait;
 
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count && i < LIMIT_PAGE; i++)
 		json_array_append_new(after, present_dependency(daemon, &dependencies[i]));
 	core_explain(daemon->core, task->id, daemon->now_ns, &wait);
 	set(object, "task", present_task(daemon, index));
 	set(object, "wait", wait.reason == REASON_NONE ? json_null() : present_wait(daemon, task, &wait));
-	set(object, "spec", spec);
+	set(object, "spec", strlen(texts->spec) <= PRESENT_SPEC_MAX ? json_incref(spec) : json_null());
 	set(object, "cwd", string(directory));
 	set(object, "after", after);
 	set_usage(object, &task->usage);
@@ -386,6 +435,7 @@ json_t *present_details(struct daemon *daemon, uint32_t index)
 	set(object, "conditions", present_conditions(texts));
 	set(object, "note", field_or_null(texts->result, "note"));
 	set(object, "salvage", field_or_null(texts->result, "salvage"));
+	json_decref(spec);
 	return object;
 }
 
@@ -404,8 +454,8 @@ void present_add_event_data(struct buf *data, const struct turn_event *event)
 /* The task is still as it was at the event, so that what is known of it goes with it. */
 static bool is_as_logged(const struct task *task, const struct turn_event *event)
 {
-	bool has_outcome = event->state < TASK_STATE_MAX &&
-	                   (task_state_is_final(event->state) || event->state == TASK_QUEUED);
+	bool has_outcome =
+		event->state < TASK_STATE_MAX && (task_state_is_final(event->state) || event->state == TASK_QUEUED);
 
 	return has_outcome && task->state == event->state && task->attempt == event->attempt;
 }

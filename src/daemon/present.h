@@ -12,6 +12,15 @@
 
 struct daemon;
 
+enum {
+	PRESENT_TEXT_MAX = 16 << 10,  /* bytes of a command that are shown, before escaping */
+	PRESENT_LABEL_MAX = 1 << 10,  /* of a label */
+	PRESENT_SPEC_MAX = 512 << 10, /* a spec with more is not shown */
+};
+
+/* Bytes that present_task() takes in a message, at the most or about. */
+size_t present_task_size(const struct daemon *daemon, uint32_t index);
+
 /* TASK, TASK_DETAILS, and the list that DROVER_AFTER holds; new references. */
 json_t *present_task(struct daemon *daemon, uint32_t index);
 json_t *present_details(struct daemon *daemon, uint32_t index);

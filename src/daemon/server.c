@@ -39,8 +39,8 @@ int server_open(const struct server_options *options, struct server **ret, struc
 	ASSERT(server->options.clients_max <= LIMIT_CLIENTS);
 	server->socket_path = xstrdup(options->socket_path);
 	server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	error = server->spare_fd < 0 ? err_set(err, -errno, "cannot open '/dev/null'") :
-				       listener_open(server, &server->listener, err);
+	error = server->spare_fd < 0 ? err_set(err, -errno, "cannot open '/dev/null'")
+	                             : listener_open(server, &server->listener, err);
 	if (error) {
 		fd_close(&server->spare_fd);
 		free(server->socket_path);
@@ -184,7 +184,7 @@ static void refuse_client(int fd, const char *text, const char *hint)
 	struct packet *packet;
 
 	message_add_error(&line, NULL,
-			  &(struct message_error){ .code = API_ERROR_TOO_MANY_CLIENTS, .text = text, .hint = hint });
+	                  &(struct message_error){ .code = API_ERROR_TOO_MANY_CLIENTS, .text = text, .hint = hint });
 	packet = packet_new(&line);
 	queue_add(&queue, packet);
 	packet_unref(packet);
@@ -215,7 +215,9 @@ static void take_client(struct server *server, int fd)
 	unsigned index = 0;
 
 	if (!socket_peer_is_us(fd)) {
-		log_warning("refused a connection of another user");
+		if (!server->has_met_stranger) /* once: the log is not theirs to fill */
+			log_warning("refused a connection of another user; further ones are refused without a word");
+		server->has_met_stranger = true;
 		fd_close(&fd);
 		return;
 	}

@@ -2,8 +2,9 @@
  * server_client.c - one connection: what it sends, what it does not read, how it ends.
  *
  * A client that does not read its answers is not read either, so its own requests cannot fill its queue; only events can,
- * and then it is ended with a named error. A client that begins a line and does not end it, or does not take the last lines
- * of an ended connection, is dropped after a while; idle ones may stay for ever and cost no timer.
+ * and then it is ended with a named error. One that says no hello, begins a line and does not end it, reads nothing of a
+ * long queue (but for one that pages through the past, which costs no more than that), or does not take the last lines of
+ * an ended connection is dropped after a while; idle ones may stay for ever and cost no timer.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -56,8 +57,8 @@ void client_send(struct client *client, struct packet *packet)
 		return;
 	if (client->output.size + packet->length + PACKET_OVERHEAD > LIMIT_CLIENT_QUEUE) {
 		client_fail(client, API_ERROR_TOO_SLOW, "connect again and subscribe after the last event's number",
-			    "%zu bytes wait to be read on this connection, and at most %d may", client->output.size,
-			    LIMIT_CLIENT_QUEUE);
+		            "%zu bytes wait to be read on this connection, and at most %d may", client->output.size,
+		            LIMIT_CLIENT_QUEUE);
 		return;
 	}
 	queue_add(&client->output, packet);
@@ -190,10 +191,11 @@ static void client_process(struct client *client)
 
 		if (result == 0)
 			return;
-		client->since_ms = 0;
+		if (client->has_said_hello)
+			client->since_ms = 0;
 		if (result < 0) {
 			client_fail(client, API_ERROR_TOO_LARGE, "send large things in parts",
-				    "a message is longer than %d bytes", LIMIT_MESSAGE);
+			            "a message is longer than %d bytes", LIMIT_MESSAGE);
 			return;
 		}
 		request_receive(client, line, length);
@@ -202,10 +204,14 @@ static void client_process(struct client *client)
 
 void client_beat(struct client *client)
 {
+	size_t before = client->output.size;
+
 	client->references++;
 	client->is_dirty = false;
 	if (queue_flush(&client->output, client->fd))
 		client_drop(client);
+	if (client->output.size < before && client->state == CLIENT_OPEN && client->has_said_hello)
+		client->since_ms = 0; /* it reads, however slowly */
 	if (takes_input(client))
 		client_process(client);
 	if (client->stream && server_has_room(client) && client->server->options.on_room)
@@ -226,7 +232,8 @@ static bool is_over(const struct client *client)
 static bool keeps_waiting(const struct client *client)
 {
 	if (client->state == CLIENT_OPEN)
-		return takes_input(client) && frame_is_partial(&client->input);
+		return !client->has_said_hello || (client->output.size > QUEUE_PAUSE && !client->stream) ||
+		       (takes_input(client) && frame_is_partial(&client->input));
 	return client->state == CLIENT_ENDING || client->pending == 0;
 }
 
@@ -267,9 +274,16 @@ uint64_t client_deadline_ms(const struct client *client)
 
 void client_expire(struct client *client)
 {
-	if (client->state == CLIENT_OPEN)
-		client_fail(client, API_ERROR_INVALID_REQUEST, NULL, "a message was begun and not ended within %u s",
-			    (unsigned)(server_patience_ms(client->server) / 1000));
-	else
+	unsigned patience_s = (unsigned)(server_patience_ms(client->server) / 1000);
+
+	if (client->state != CLIENT_OPEN)
 		client_drop(client);
+	else if (!client->has_said_hello)
+		client_fail(client, API_ERROR_HELLO_FIRST, NULL, "no hello came within %u s", patience_s);
+	else if (client->output.size > QUEUE_PAUSE)
+		client_fail(client, API_ERROR_TOO_SLOW, NULL, "nothing of %zu bytes was read within %u s",
+		            client->output.size, patience_s);
+	else
+		client_fail(client, API_ERROR_INVALID_REQUEST, NULL, "a message was begun and not ended within %u s",
+		            patience_s);
 }

@@ -73,7 +73,7 @@ bool socket_peer_is_us(int fd);
 /* --- server_client.c --- */
 
 enum {
-	PENDING_MAX = 1024,                 /* requests of one client without answer; more are not read */
+	PENDING_MAX = 16,                   /* requests of one client without answer; more are not read */
 	QUEUE_PAUSE = LIMIT_CLIENT_QUEUE / 4, /* bytes not yet taken by a client from which on it is not read */
 	READ_SIZE = 65536,                  /* bytes read from one client in one iteration */
 };
@@ -164,6 +164,7 @@ struct server {
 	bool is_closing;
 	bool is_paused; /* no descriptors: connections wait in the kernel */
 	int spare_fd;   /* given up to tell a client that there are none */
+	bool has_met_stranger; /* another user has connected, and the log says so */
 	uint64_t last_client_id;
 	unsigned client_count;
 	struct client *clients[LIMIT_CLIENTS];

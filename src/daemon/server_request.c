@@ -81,7 +81,7 @@ static void add_result(struct buf *line, const json_t *id, const json_t *result)
 	snprintf(text, sizeof(text), "the answer would have %zu bytes; at most %d are sent", length, LIMIT_MESSAGE);
 	buf_clear(line);
 	message_add_error(line, id,
-			  &(struct message_error){ .code = API_ERROR_TOO_LARGE, .text = text, .hint = "ask for less" });
+	                  &(struct message_error){ .code = API_ERROR_TOO_LARGE, .text = text, .hint = "ask for less" });
 }
 
 /*
@@ -100,12 +100,14 @@ static void say_hello(struct client *client, const struct message *message)
 		char text[128];
 
 		snprintf(text, sizeof(text), "the daemon speaks protocol %d, the client protocol %lld", API_PROTOCOL,
-			 (long long)json_integer_value(protocol));
+		         (long long)json_integer_value(protocol));
 		refuse(client, message->id,
-		       &(struct message_error){ .code = API_ERROR_PROTOCOL, .text = text,
-						.hint = json_integer_value(protocol) > API_PROTOCOL ?
-								"the running daemon is older: 'drover daemon restart'" :
-								"the client is older: use the daemon's version of drover" });
+		       &(struct message_error){
+			       .code = API_ERROR_PROTOCOL,
+			       .text = text,
+			       .hint = json_integer_value(protocol) > API_PROTOCOL
+		                               ? "the running daemon is older: 'drover daemon restart'"
+		                               : "the client is older: use the daemon's version of drover" });
 		client_finish(client);
 		return;
 	}
@@ -114,11 +116,13 @@ static void say_hello(struct client *client, const struct message *message)
 		return;
 	}
 	if (client->has_said_hello) {
-		refuse(client, message->id, &(struct message_error){ .code = API_ERROR_INVALID_REQUEST,
-								      .text = "hello was said on this connection already" });
+		refuse(client, message->id,
+		       &(struct message_error){ .code = API_ERROR_INVALID_REQUEST,
+		                                .text = "hello was said on this connection already" });
 		return;
 	}
 	client->has_said_hello = true;
+	client->since_ms = 0;
 	result = options->make_hello(options->context);
 	check_ours(api_method_info(API_HELLO)->result, result);
 	add_result(&line, message->id, result);
@@ -193,7 +197,7 @@ void server_fail(struct request *request, enum api_error code, json_t *data, con
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	message_add_error(&line, request->id,
-			  &(struct message_error){ .code = code, .text = text, .hint = hint, .details = data });
+	                  &(struct message_error){ .code = code, .text = text, .hint = hint, .details = data });
 	if (line.length > (size_t)LIMIT_MESSAGE + 1) {
 		buf_clear(&line);
 		message_add_error(&line, request->id, &(struct message_error){ .code = code, .text = text, .hint = hint });

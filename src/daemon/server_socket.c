@@ -36,7 +36,7 @@ int socket_listen(const char *path, int *ret_fd, struct socket_identity *ret_ide
 
 	if (path[0] != '/' || name == path || name[1] == '\0')
 		return err_say(err, -EINVAL, "the socket's path must be absolute and in a directory of its own, found '%s'",
-			       path);
+		               path);
 	directory = xmemdup0(path, (size_t)(name - path));
 	name++;
 	error = open_directory(directory, &directory_fd, err);
@@ -74,10 +74,10 @@ static int open_directory(const char *directory, int *ret_fd, struct err *err)
 		return err_set(err, -errno, "cannot open the directory '%s' of the socket", directory);
 	if (status.st_uid != geteuid())
 		return err_say(err, -EPERM, "the directory '%s' of the socket belongs to user %u, not to you (%u)",
-			       directory, status.st_uid, geteuid());
+		               directory, status.st_uid, geteuid());
 	if (status.st_mode & 022)
 		return err_say(err, -EPERM, "others may write to the directory '%s' of the socket (mode %03o); chmod it 700",
-			       directory, status.st_mode & 0777);
+		               directory, status.st_mode & 0777);
 	if ((status.st_mode & 07777) != 0700 && fchmod(fd, 0700) < 0)
 		return err_set(err, -errno, "cannot close the directory '%s' of the socket to others", directory);
 	*ret_fd = TAKE_FD(fd);

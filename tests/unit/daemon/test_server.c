@@ -47,7 +47,7 @@ static void other_protocol_is_told_and_closed(void **state)
 
 	/* Fields of a later protocol must not hide the reason. */
 	peer_send(fixture, &peer,
-		  "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\",\"params\":{\"protocol\":7,\"future\":[]}}");
+	          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\",\"params\":{\"protocol\":7,\"future\":[]}}");
 	peer_send(fixture, &peer, status_2);
 	expect_error(fixture, &peer, 1, API_ERROR_PROTOCOL, "the daemon speaks protocol 1, the client protocol 7");
 	expect_end(fixture, &peer);
@@ -251,7 +251,7 @@ static void ask_for_long_answer(struct fixture *fixture, struct peer *peer, size
 	char line[256];
 
 	snprintf(line, sizeof(line),
-		 "{\"jsonrpc\":\"2.0\",\"id\":4,\"method\":\"task.cancel\",\"params\":{\"reason\":\"%zu\"}}", length);
+	         "{\"jsonrpc\":\"2.0\",\"id\":4,\"method\":\"task.cancel\",\"params\":{\"reason\":\"%zu\"}}", length);
 	peer_send(fixture, peer, line);
 }
 
@@ -311,16 +311,54 @@ static void begun_line_must_end(void **state)
 
 	fixture->options.patience_ms = 60;
 	open_server(fixture);
-	idle = peer_open(fixture);
+	idle = peer_greeted(fixture);
 	peer = peer_greeted(fixture);
 	assert_true(peer_send_bytes(fixture, &peer, status_2, 10));
 	expect_error(fixture, &peer, 0, API_ERROR_INVALID_REQUEST, "begun and not ended");
 	expect_end(fixture, &peer);
 	peer_close(&peer);
 	wait_for_count(fixture, 1);
-	peer_send(fixture, &idle, hello);
-	expect_result(fixture, &idle, 1);
+	expect_alive(fixture, &idle);
 	peer_close(&idle);
+}
+
+/* However busy it seems: lines that are no hello do not put it off. */
+static void hello_must_come(void **state)
+{
+	struct fixture *fixture = *state;
+	struct peer silent, busy;
+
+	fixture->options.patience_ms = 60;
+	open_server(fixture);
+	silent = peer_open(fixture);
+	busy = peer_open(fixture);
+	peer_send(fixture, &busy, status_2);
+	expect_error(fixture, &busy, 2, API_ERROR_HELLO_FIRST, "hello");
+	expect_error(fixture, &silent, 0, API_ERROR_HELLO_FIRST, "no hello came");
+	expect_end(fixture, &silent);
+	expect_error(fixture, &busy, 0, API_ERROR_HELLO_FIRST, "no hello came");
+	expect_end(fixture, &busy);
+	wait_for_count(fixture, 0);
+	peer_close(&silent);
+	peer_close(&busy);
+}
+
+/* It holds one of few places and a queue: after a while both are somebody else's. */
+static void queue_that_is_not_read_is_cut(void **state)
+{
+	struct fixture *fixture = *state;
+	struct peer peer, other;
+
+	fixture->options.patience_ms = 60;
+	open_server(fixture);
+	peer = peer_greeted(fixture);
+	other = peer_greeted(fixture);
+	for (int i = 0; i < 4; i++)
+		ask_for_long_answer(fixture, &peer, LIMIT_MESSAGE / 2);
+	wait_for_count(fixture, 1);
+	expect_alive(fixture, &other);
+	peer_close(&peer);
+	peer_close(&other);
 }
 
 static void end_that_is_not_read_is_cut(void **state)
@@ -382,6 +420,8 @@ int main(void)
 		TEST(answers_have_a_limit),
 		TEST(client_that_reads_no_answers_is_not_read),
 		TEST_CLOSED(begun_line_must_end),
+		TEST_CLOSED(hello_must_come),
+		TEST_CLOSED(queue_that_is_not_read_is_cut),
 		TEST_CLOSED(end_that_is_not_read_is_cut),
 		TEST(wrong_results_are_caught),
 	};
