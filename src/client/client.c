@@ -382,15 +382,15 @@ json_t *client_call(struct client *client, enum api_method method, json_t *param
 	return result;
 }
 
-/* What the answer to a subscription says is missing. True when something is. */
-static bool note_gap(struct client *client, const json_t *result)
+/* What the answer to a subscription after number `asked` says is missing. True when something is. */
+static bool note_gap(struct client *client, const json_t *result, uint64_t asked)
 {
 	uint64_t latest = (uint64_t)json_integer_value(json_object_get(result, "seq"));
 
 	client->gap = (struct client_gap){
 		.from = (uint64_t)json_integer_value(json_object_get(result, "missing_from")),
 		.to = (uint64_t)json_integer_value(json_object_get(result, "missing_to")),
-		.is_new_log = latest < client->seq,
+		.is_new_log = latest < asked,
 	};
 	if (client->gap.is_new_log)
 		client->seq = latest;
@@ -399,20 +399,22 @@ static bool note_gap(struct client *client, const json_t *result)
 
 json_t *client_subscribe(struct client *client, json_t *params, struct client_error *error)
 {
-	json_t *result = call_once(client, API_EVENTS_SUBSCRIBE, params, -1, error);
-	json_int_t after = json_integer_value(json_object_get(params, "after_seq"));
+	bool has_after = json_is_integer(json_object_get(params, "after_seq"));
+	uint64_t after = (uint64_t)MAX(json_integer_value(json_object_get(params, "after_seq")), (json_int_t)0);
+	json_t *result;
 
+	if (has_after)
+		client->seq = after; /* before the call: the first events may come together with its answer */
+	result = call_once(client, API_EVENTS_SUBSCRIBE, params, -1, error);
 	if (!result) {
 		json_decref(params);
 		return NULL;
 	}
 	json_decref(client->subscription);
 	client->subscription = params;
-	if (json_is_integer(json_object_get(params, "after_seq")))
-		client->seq = (uint64_t)MAX(after, (json_int_t)0);
-	else
+	if (!has_after)
 		client->seq = MAX(client->seq, (uint64_t)json_integer_value(json_object_get(result, "seq")));
-	note_gap(client, result);
+	note_gap(client, result, after);
 	return result;
 }
 
@@ -446,16 +448,17 @@ int client_take_event(struct client *client, json_t **ret_event, struct client_e
 /* Subscribes again from the latest event that was seen. */
 static int renew_subscription(struct client *client, bool *ret_is_gap, struct client_error *error)
 {
+	uint64_t after = client->seq;
 	json_t *result;
 
 	*ret_is_gap = false;
 	if (!client->subscription)
 		return 0;
-	json_object_set_new(client->subscription, "after_seq", json_integer((json_int_t)client->seq));
+	json_object_set_new(client->subscription, "after_seq", json_integer((json_int_t)after));
 	result = call_once(client, API_EVENTS_SUBSCRIBE, client->subscription, -1, error);
 	if (!result)
 		return error->code < 0 ? -EAGAIN : -EPROTO;
-	*ret_is_gap = note_gap(client, result);
+	*ret_is_gap = note_gap(client, result, after);
 	json_decref(result);
 	return 0;
 }

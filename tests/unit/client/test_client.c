@@ -161,11 +161,18 @@ static void test_reads_are_repeated_and_retries_are_not(void **state)
 static void script_events(struct fake_side *side)
 {
 	json_t *request;
+	char lines[512];
 
 	fake_accept(side);
-	fake_answer(side, fake_expect(side, "events.subscribe"), "{\"seq\": 10, \"is_gap\": false}");
-	fake_say(side, "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":11}}");
-	fake_say(side, "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":12}}");
+	request = fake_expect(side, "events.subscribe");
+	/* In one write: the client reads the first events together with the answer, and must not take them for another log. */
+	snprintf(lines, sizeof(lines),
+	         "{\"jsonrpc\":\"2.0\",\"id\":%lld,\"result\":{\"seq\": 10, \"is_gap\": false}}\n"
+	         "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":11}}\n"
+	         "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":12}}",
+	         (long long)json_integer_value(json_object_get(request, "id")));
+	json_decref(request);
+	fake_say(side, lines);
 	fake_accept(side);
 	request = fake_expect(side, "events.subscribe");
 	if (json_integer_value(json_object_get(json_object_get(request, "params"), "after_seq")) != 12 ||
