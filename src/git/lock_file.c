@@ -42,6 +42,6 @@ int lock_file_explain(const char *said, struct err *err)
 	begin += strlen(before);
 	path = xmemdup0(begin, (size_t)(end - begin));
 	if (lstat(path, &st) < 0)
-		return 0;
+		return err_say(err, -EBUSY, "git's lock file '%s' was in the way; it has gone since", path);
 	return lock_file_say(path, &st, holder_find("/proc", &st, nowhere), err);
 }

@@ -12,7 +12,7 @@
 int lock_file_say(const char *path, const struct stat *file, pid_t holder, struct err *err);
 
 /*
- * The same when git has said that it found one ("Unable to create '…': File exists"): -EBUSY. 0 when it did not say so, or
- * the file has gone since.
+ * The same when git has said that it found one ("Unable to create '…': File exists"): -EBUSY, also when the file has gone
+ * since. 0 when git did not say so.
  */
 int lock_file_explain(const char *said, struct err *err);
