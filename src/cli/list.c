@@ -265,6 +265,16 @@ static json_t *flatten(const json_t *details)
 	return flat;
 }
 
+/* "; worktree-missing", for each condition. */
+static void add_conditions(struct buf *line, const json_t *conditions)
+{
+	json_t *condition;
+	size_t i;
+
+	json_array_foreach (conditions, i, condition)
+		buf_add_format(line, "; %s", json_string_value(condition));
+}
+
 /* Why it waits, or how it ended, in a line. */
 static void print_why(struct cli *cli, const json_t *details)
 {
@@ -281,6 +291,7 @@ static void print_why(struct cli *cli, const json_t *details)
 	if (strncmp(text, state, strlen(state)) != 0)
 		buf_add_format(&line, "%s%s", state, text[0] ? ": " : "");
 	buf_add_text(&line, text);
+	add_conditions(&line, json_object_get(details, "conditions"));
 	terminal_add_cut(&shown, line.bytes, SIZE_MAX);
 	buf_add_format(&cli->out, "#%lld%s%s is %s\n", (long long)json_integer_value(json_object_get(task, "id")),
 	               name[0] ? " " : "", name, shown.bytes);

@@ -20,6 +20,7 @@
 #include "daemon/roster.h"
 #include "daemon/server.h"
 #include "daemon/turn.h"
+#include "daemon/worktree_watch.h"
 #include "store/store.h"
 
 struct draft;
@@ -66,6 +67,7 @@ struct daemon {
 	struct keeper_link keeper;
 	struct attempts attempts;
 	struct jobs jobs;
+	struct worktree_watch worktree_watch;
 	struct draft *drafts;
 	struct room room;
 	struct pause_note *pauses;

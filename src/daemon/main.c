@@ -410,6 +410,7 @@ static int start(struct daemon *daemon, int keeper_socket, struct err *err)
 
 	umask(077);
 	jobs_init(daemon);
+	worktree_watch_init(daemon);
 	r = load_settings(&daemon->settings, err);
 	if (r == 0)
 		r = divide_descriptors(daemon, err);
@@ -427,6 +428,7 @@ static int start(struct daemon *daemon, int keeper_socket, struct err *err)
 		return r;
 	daemon->started_ns = daemon->now_ns;
 	recovery_run(daemon);
+	worktree_watch_resume(daemon);
 	retention_sweep_environments(daemon);
 	jobs_run(daemon, "version", json_object(), on_git_version, NULL);
 	return 0;
@@ -461,6 +463,7 @@ static void finish(struct daemon *daemon)
 	free(daemon->git_version);
 	free(daemon->restore_notice);
 	jobs_done_all(daemon);
+	worktree_watch_done(daemon);
 	keeper_link_close(daemon, daemon->exit_status);
 	turn_done(daemon);
 	attempts_done(daemon);

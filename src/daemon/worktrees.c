@@ -88,6 +88,7 @@ static void on_prepared(struct daemon *daemon, void *context, json_t *result, co
 		return;
 	if (!err) {
 		keep_fields(texts, result);
+		worktree_watch_add(daemon, core_index(daemon->core, order->task));
 		event.input = INPUT_PREPARED;
 	} else {
 		roster_set_detail(texts, err->text);
@@ -126,6 +127,8 @@ static void on_collected(struct daemon *daemon, void *context, json_t *result, c
 		return;
 	if (strcmp(code, "worktree-missing") == 0)
 		texts->conditions |= CONDITION_WORKTREE_MISSING;
+	else if (!err)
+		texts->conditions &= ~(uint32_t)CONDITION_WORKTREE_MISSING; /* it has come back */
 	if (result)
 		keep_fields(texts, result);
 	if (order->is_again) /* the next attempt gets its own */

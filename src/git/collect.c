@@ -403,7 +403,7 @@ static int do_among_others(struct collection *collection, int (*step)(struct col
 		error = step(collection, err);
 		if (error != -EBUSY || try == TRIES_MAX)
 			break;
-		poll(NULL, 0, LOOK_AGAIN_MS + (int)(random_u64() % (LOOK_AGAIN_MS * (unsigned)try))); /* not in step with it */
+		poll(NULL, 0, LOOK_AGAIN_MS + (int)(random_u64() % (LOOK_AGAIN_MS * (unsigned)try)));
 		error = settle_lock_files(collection, err);
 	}
 	return error;
