@@ -62,7 +62,7 @@ mutants:
 
 fuzz:
 	@tools/install-deps build check
-	@$(PYTHON) tools/check --only build,fuzz
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(PYTHON) tools/check --only fuzz
 
 clean:
 	rm -rf $(BUILD)

@@ -83,6 +83,11 @@ void attempts_on_keeper_ready(struct daemon *daemon);
 /* Turns a record that tells an end into the core's event. False when it tells none. */
 bool attempts_read_end(const struct slot_record *record, struct core_event *ret_event);
 
+/*
+ * True when a start failed for want of what the machine may have later: no room for the log, no descriptor, no process.
+ */
+bool attempts_is_machines_fault(const struct slot_record *record);
+
 /* Name of an attempt's log below the state directory. */
 void attempts_log_name(uint64_t task, uint32_t attempt, char name[64]);
 

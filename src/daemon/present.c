@@ -534,8 +534,8 @@ json_t *present_event(struct daemon *daemon, const struct store_event *event, en
 		.attempt = (uint32_t)number_of(data, "attempt", 0),
 		.exit_code = number_of(data, "exit_code", -1),
 		.exit_signal = number_of(data, "signal", 0),
-		.cause = find_cause(json_string_value(json_object_get(data, "cause"))),
-		.state = state,
+		.cause = (uint8_t)find_cause(json_string_value(json_object_get(data, "cause"))),
+		.state = (uint8_t)state,
 	};
 
 	json_decref(data);

@@ -194,10 +194,11 @@ static void add_drop(void *context, const char *key)
 /* Steps through txn->answers; false at the end. *ret_mark is the first byte of the answer. */
 static bool next_answer(const struct store_txn *txn, size_t *at, char **ret_mark, struct row_answer *ret)
 {
-	char *bytes = txn->answers.bytes + *at;
+	char *bytes;
 
 	if (*at == txn->answers.length)
 		return false;
+	bytes = txn->answers.bytes + *at;
 	*ret_mark = bytes++;
 	memcpy(&ret->at_ms, bytes, sizeof(ret->at_ms));
 	ret->key = bytes + sizeof(ret->at_ms);

@@ -52,7 +52,7 @@ static void run_line(const char *text, size_t length)
 		check_taken(&message);
 		if (api_check(api_method_info((enum api_method)message.method)->params, message.params, &err))
 			message_add_error(&line, message.id,
-					  &(struct message_error){ .code = API_ERROR_INVALID_PARAMS, .text = err.text });
+			                  &(struct message_error){ .code = API_ERROR_INVALID_PARAMS, .text = err.text });
 	} else {
 		message_add_error(&line, message.id, &(struct message_error){ .code = code, .text = err.text });
 	}
