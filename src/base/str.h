@@ -17,8 +17,8 @@ bool str_is_utf8(const void *bytes, size_t length);
 const char *str_nearest(const char *word, const char *const *candidates, size_t count);
 
 /*
- * How many bytes at `at` a terminal must not get as they are: 1 for a control byte or one that is no UTF-8; all bytes of a C1
- * control, of a sign that turns the direction of writing, breaks lines or is invisible; 0 when the character is harmless.
+ * How many bytes at `at` a terminal must not get as they are: 1 for a control byte or one that is no UTF-8; all bytes of a
+ * C1 control, of a sign that turns the direction of writing, breaks lines or is invisible; 0 when the character is harmless.
  */
 size_t str_hostile_length(const void *at, size_t left);
 

@@ -1,5 +1,6 @@
 #include "base/units.h"
 
+
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -8,23 +9,20 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/str.h"
+
 struct unit {
 	const char *name;
 	double factor;
 };
 
 static const struct unit duration_units[] = {
-	{ "ms", 1e6 }, { "s", 1e9 },	 { "sec", 1e9 },   { "m", 60e9 },    { "min", 60e9 },
-	{ "h", 3600e9 }, { "d", 86400e9 }, { "us", 1e3 }, { "ns", 1.0 }, { "w", 7 * 86400e9 },
+	{ "ms", 1e6 },   { "s", 1e9 },     { "sec", 1e9 }, { "m", 60e9 }, { "min", 60e9 },
+	{ "h", 3600e9 }, { "d", 86400e9 }, { "us", 1e3 },  { "ns", 1.0 }, { "w", 7 * 86400e9 },
 };
 
 static const struct unit size_units[] = {
-	{ "", 1 },
-	{ "B", 1 },
-	{ "K", 1024.0 },
-	{ "M", 1048576.0 },
-	{ "G", 1073741824.0 },
-	{ "T", 1099511627776.0 },
+	{ "", 1 }, { "B", 1 }, { "K", 1024.0 }, { "M", 1048576.0 }, { "G", 1073741824.0 }, { "T", 1099511627776.0 },
 };
 
 /* A plain decimal number: strtod alone would also take "nan", "inf" and hexadecimal. */
@@ -80,7 +78,7 @@ int units_parse_duration(const char *text, uint64_t *ret_ns, struct err *err)
 		length = strspn(at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 		if (length == 0 && *at == '\0' && unit)
 			return err_say(err, -EINVAL, "the duration '%s' ends in a number without a unit: write %s%s", text,
-				       text, unit_below(unit));
+			               text, unit_below(unit));
 		if (length == 0)
 			return err_say(err, -EINVAL, "the duration '%s' has no unit: write %ss or %sms", text, text, text);
 		unit = find_unit(duration_units, ARRAY_SIZE(duration_units), at, length);
@@ -168,4 +166,21 @@ const char *units_format_time(int64_t unix_ms, char text[UNITS_TEXT_MAX])
 	length = strftime(text, UNITS_TEXT_MAX, "%Y-%m-%dT%H:%M:%S", &parts);
 	snprintf(text + length, UNITS_TEXT_MAX - length, ".%03dZ", (int)milliseconds);
 	return text;
+}
+
+int units_parse_time(const char *text, int64_t *ret_unix_ms)
+{
+	struct tm parts = { 0 };
+	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &parts);
+	uint64_t milliseconds;
+	char digits[4];
+
+	if (!rest || strlen(rest) != strlen(".000Z") || rest[0] != '.' || rest[4] != 'Z')
+		return -EINVAL;
+	memcpy(digits, rest + 1, 3);
+	digits[3] = '\0';
+	if (str_parse_u64(digits, 999, &milliseconds) < 0)
+		return -EINVAL;
+	*ret_unix_ms = (int64_t)timegm(&parts) * 1000 + (int64_t)milliseconds;
+	return 0;
 }

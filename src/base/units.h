@@ -36,3 +36,6 @@ const char *units_format_size(uint64_t bytes, char text[UNITS_TEXT_MAX]);
 
 /* Milliseconds of Unix time → "2026-01-31T12:00:00.123Z" into `text`; returns `text`. */
 const char *units_format_time(int64_t unix_ms, char text[UNITS_TEXT_MAX]);
+
+/* The same back: what units_format_time() wrote → milliseconds of Unix time. 0 or -EINVAL. */
+int units_parse_time(const char *text, int64_t *ret_unix_ms);

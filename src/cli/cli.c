@@ -416,3 +416,14 @@ const struct command command_help = {
 	.method = -1,
 	.handle = handle_help,
 };
+
+int cli_signal_number(const char *name)
+{
+	for (int number = 1; number < NSIG; number++) {
+		const char *known = sigabbrev_np(number);
+
+		if (known && strncmp(name, "SIG", 3) == 0 && strcmp(known, name + 3) == 0)
+			return number;
+	}
+	return 0;
+}

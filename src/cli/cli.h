@@ -119,3 +119,6 @@ extern const struct command command_clean;                                      
 extern const struct command command_db_check, command_db_backup, command_db_restore;       /* db.c */
 extern const struct command command_doctor;                                        /* doctor.c */
 extern const struct command command_version, command_help;                         /* cli.c */
+
+/* Number of a signal by its name, "SIGKILL"; 0 when unknown. */
+int cli_signal_number(const char *name);

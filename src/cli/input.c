@@ -244,3 +244,18 @@ void input_add_label(struct buf *buf, const struct template_values *values)
 	for (size_t i = 0; i < values->count; i++)
 		buf_add_format(buf, "%s%s", i > 0 ? " " : "", values->texts[i]);
 }
+
+void input_add_command_text(const struct input_command *command, struct buf *text)
+{
+	const char *at = command->bytes.bytes ? command->bytes.bytes : "";
+
+	if (command->word_count == 0) {
+		buf_add(text, at, command->bytes.length);
+		return;
+	}
+	for (size_t i = 0; i < command->word_count; i++, at += strlen(at) + 1) {
+		if (i > 0)
+			buf_add_byte(text, ' ');
+		template_add_quoted(text, at);
+	}
+}

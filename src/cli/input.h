@@ -54,3 +54,6 @@ void input_command(const struct input *input, const struct template_values *valu
 
 /* Adds the values with blanks between, for labels; "" when there are none. */
 void input_add_label(struct buf *buf, const struct template_values *values);
+
+/* Adds a command as a shell would read it, on one line unless it holds line ends itself. */
+void input_add_command_text(const struct input_command *command, struct buf *text);

@@ -65,7 +65,8 @@ static void pass(struct output *output, const char *bytes, size_t length)
 static void tell_hidden(struct output *output, struct buf *cut)
 {
 	if (output->line_hidden > 0)
-		buf_add_format(cut, "\033[0m… [drover: %llu more bytes in this line]", (unsigned long long)output->line_hidden);
+		buf_add_format(cut, "\033[0m… [drover: %llu more bytes in this line]",
+		               (unsigned long long)output->line_hidden);
 	output->line_hidden = 0;
 	output->line_bytes = 0;
 }

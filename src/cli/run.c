@@ -18,7 +18,7 @@ struct run_options {
 #define PLACE(field) .offset = offsetof(struct run_options, field)
 
 /* The last rows are of `run` alone. */
-enum { RUN_ONLY_ROWS = 4 };
+enum { RUN_ONLY_ROWS = 8 };
 
 static const struct option_row run_rows[] = {
 	{ 'f', "file", "FILE", OPTION_TEXT, PLACE(submit.file),
@@ -72,6 +72,7 @@ static const struct option_row run_rows[] = {
 	{ 0, "clean-env", NULL, OPTION_FLAG, PLACE(submit.has_clean_environment),
 	  .meaning = "pass on only PATH, HOME and the like" },
 	{ 0, "cwd", "DIR", OPTION_TEXT, PLACE(submit.cwd), .meaning = "run in DIR", .values = OPTION_VALUES_DIRECTORY },
+	{ 0, "dry-run", NULL, OPTION_FLAG, PLACE(submit.is_dry_run), .meaning = "print the commands, run nothing" },
 	{ 0, "json", NULL, OPTION_FLAG, PLACE(is_json), .meaning = "results as JSON" },
 	{ 'q', "quiet", NULL, OPTION_FLAG, PLACE(submit.is_quiet), .meaning = "no ids, progress, table or summary" },
 	{ 'k', "keep-order", NULL, OPTION_FLAG, PLACE(keeps_order), .meaning = "outputs in the order of the values" },
@@ -79,6 +80,13 @@ static const struct option_row run_rows[] = {
 	  .meaning = "the task's name or value before each line of its output" },
 	{ 0, "raw", NULL, OPTION_FLAG, PLACE(is_raw),
 	  .meaning = "control characters in outputs as they are, also to a terminal" },
+	{ 0, "joblog", "FILE", OPTION_TEXT, PLACE(submit.joblog),
+	  .meaning = "write a line for each task that ran, in GNU parallel's columns", .values = OPTION_VALUES_FILE },
+	{ 0, "resume", NULL, OPTION_FLAG, PLACE(submit.is_resumed), .meaning = "leave out what the job log has" },
+	{ 0, "resume-failed", NULL, OPTION_FLAG, PLACE(submit.is_resumed_failed),
+	  .meaning = "leave out what the job log has as succeeded" },
+	{ 0, "results", "DIR", OPTION_TEXT, PLACE(submit.results),
+	  .meaning = "also write outputs to DIR/1/VALUE/stdout and stderr", .values = OPTION_VALUES_DIRECTORY },
 	{ 0, "progress", "MODE", OPTION_TEXT, PLACE(progress), .meaning = "bar, plain, json or none, on standard error",
 	  .choices = "bar|plain|json|none" },
 };
@@ -118,8 +126,9 @@ static int run(struct cli *cli, const struct run_options *options, const struct 
 
 		if (options->is_json)
 			cli_print_json(cli, summary);
-		else if (!options->submit.is_quiet)
-			cli_tell(cli, "there are no values, so there is nothing to run");
+		else if (!options->submit.is_quiet && !options->submit.is_dry_run)
+			cli_tell(cli, submitted.is_resumed ? "all of it is done, so there is nothing to run"
+			                                   : "there are no values, so there is nothing to run");
 		json_decref(summary);
 	}
 	submit_done(&submitted);
@@ -132,8 +141,10 @@ static int handle_run(struct cli *cli, int argc, char **argv)
 	struct option_rest rest = { 0 };
 	int status = CLI_OK;
 
-	if (cli_parse(cli, argc, argv, &options, &rest, &status))
+	if (cli_parse(cli, argc, argv, &options, &rest, &status)) {
+		options.submit.splits_output = options.submit.splits_output || options.submit.results;
 		status = run(cli, &options, &rest);
+	}
 	cli_done(cli, &options, &rest);
 	return status;
 }

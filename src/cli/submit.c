@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -20,6 +21,7 @@ struct builder {
 	struct buf common; /* ",…" of every task's specification */
 	struct submission *submission;
 	struct submit_result *result;
+	struct joblog_done done; /* --resume */
 };
 
 static void add_member(struct buf *buf, const char *name, const char *text)
@@ -297,6 +299,27 @@ static void add_label(const struct template_values *values, struct buf *spec)
 	submission_add_string(spec, shown.bytes ? shown.bytes : "", false);
 }
 
+/* Tasks that the joblog has are left out; the others keep their numbers. */
+static bool is_left_out(struct builder *builder, uint64_t index)
+{
+	struct submit_result *result = builder->result;
+
+	if (builder->done.word_count == 0)
+		return false;
+	if (joblog_is_done(&builder->done, index + 1))
+		return true;
+	if (!result->numbers)
+		result->numbers = xcalloc(result->input.sources.task_count, sizeof(*result->numbers));
+	result->numbers[submission_count(builder->submission)] = index + 1;
+	return false;
+}
+
+static void print_command(struct cli *cli, const struct input_command *command)
+{
+	input_add_command_text(command, &cli->out);
+	buf_add_byte(&cli->out, '\n');
+}
+
 static int add_input_tasks(struct builder *builder, const struct input *input)
 {
 	CLEANUP(source_values_done) struct source_values list = { 0 };
@@ -308,7 +331,13 @@ static int add_input_tasks(struct builder *builder, const struct input *input)
 		struct template_values values = input_values(input, i, &list);
 		struct client_error error = { 0 };
 
+		if (is_left_out(builder, i))
+			continue;
 		input_command(input, &values, &command);
+		if (builder->options->is_dry_run) {
+			print_command(builder->cli, &command);
+			continue;
+		}
 		buf_clear(&spec);
 		add_command(&command, &spec);
 		add_label(&values, &spec);
@@ -340,6 +369,41 @@ static json_t *make_overrides(const struct builder *builder)
 	return overrides;
 }
 
+static void add_spec_text(const json_t *task, struct buf *text)
+{
+	const char *shell = json_string_value(json_object_get(task, "shell"));
+	json_t *word;
+	size_t i;
+
+	if (shell)
+		buf_add_text(text, shell);
+	json_array_foreach (json_object_get(task, "command"), i, word) {
+		if (i > 0)
+			buf_add_byte(text, ' ');
+		template_add_quoted(text, json_string_value(word));
+	}
+}
+
+static void print_file_task(struct cli *cli, const json_t *task)
+{
+	const char *name = json_string_value(json_object_get(task, "name"));
+
+	if (name)
+		buf_add_format(&cli->out, "%s: ", name);
+	add_spec_text(task, &cli->out);
+	buf_add_byte(&cli->out, '\n');
+}
+
+static void keep_command(struct submit_result *result, size_t index, size_t count, const json_t *task)
+{
+	struct buf text = BUF_INIT;
+
+	if (!result->commands)
+		result->commands = xcalloc(count, sizeof(*result->commands));
+	add_spec_text(task, &text);
+	result->commands[index] = buf_take(&text);
+}
+
 static int add_file_tasks(struct builder *builder, const struct batch_file *file)
 {
 	json_t *overrides = make_overrides(builder);
@@ -357,6 +421,12 @@ static int add_file_tasks(struct builder *builder, const struct batch_file *file
 			json_object_set_new(task, "timeout_s", json_real(timeout_s));
 		if (json_is_true(json_object_get(task, "split_output")))
 			builder->result->splits_output = true;
+		if (builder->options->is_dry_run) {
+			print_file_task(builder->cli, task);
+			continue;
+		}
+		if (builder->options->joblog)
+			keep_command(builder->result, i, json_array_size(file->tasks), task);
 		text = json_dumps(task, JSON_COMPACT);
 		ASSERT(text);
 		if (submission_add_task(builder->submission, text, strlen(text), &error) < 0)
@@ -380,6 +450,8 @@ static const char *find_clash(const struct submit_options *options, const struct
 		return "--name";
 	if (options->stdin_file)
 		return "--stdin";
+	if (options->is_resumed || options->is_resumed_failed)
+		return "--resume";
 	return options->after.count > 0 || options->after_any.count > 0 ? "--after" : NULL;
 }
 
@@ -429,8 +501,29 @@ static int build_from_words(struct builder *builder, const struct option_rest *r
 	if (builder->options->name && input->sources.task_count > 1 && !template_has_placeholder(builder->options->name))
 		return cli_refuse(builder->cli, "--name: one name for %llu tasks; use a template such as '%.40s-{#}'",
 		                  (unsigned long long)input->sources.task_count, builder->options->name);
+	if (builder->options->is_resumed || builder->options->is_resumed_failed) {
+		if (!builder->options->joblog)
+			return cli_refuse(builder->cli, "--resume: give the job log that tells what is done, --joblog=FILE");
+		if (joblog_read(builder->options->joblog, builder->options->is_resumed_failed, &builder->done, &err) < 0)
+			return cli_refuse(builder->cli, "%s", err.text);
+		builder->result->is_resumed = true;
+	}
 	status = begin(builder, NULL);
 	return status != 0 ? status : add_input_tasks(builder, input);
+}
+
+/* What can be refused is refused before anything is queued. 0 or an exit status. */
+static int open_records(struct builder *builder)
+{
+	const struct submit_options *options = builder->options;
+	struct err err = ERR_INIT;
+
+	builder->result->results = options->results;
+	if (options->results && mkdir(options->results, 0777) < 0 && errno != EEXIST)
+		return cli_refuse(builder->cli, "--results: cannot make '%s': %s", options->results, strerror(errno));
+	if (options->joblog && joblog_open(options->joblog, builder->done.bytes, &builder->result->joblog, &err) < 0)
+		return cli_refuse(builder->cli, "%s", err.text);
+	return 0;
 }
 
 static int send(struct builder *builder, struct client **ret_client)
@@ -461,16 +554,45 @@ int submit_batch(struct cli *cli, const struct submit_options *options, const st
 	struct builder builder = { .cli = cli, .options = options, .result = ret };
 	int status;
 
-	*ret = (struct submit_result){ .splits_output = options->splits_output };
+	*ret = (struct submit_result){ .splits_output = options->splits_output, .joblog = JOBLOG_INIT };
 	status = options->file ? build_from_file(&builder, rest) : build_from_words(&builder, rest);
+	if (status == 0 && submission_count(builder.submission) > 0)
+		status = open_records(&builder);
 	if (status == 0 && submission_count(builder.submission) > 0)
 		status = send(&builder, ret_client);
 	submission_free(builder.submission);
+	joblog_done_free(&builder.done);
 	buf_done(&builder.common);
 	return status;
 }
 
 void submit_done(struct submit_result *result)
 {
+	for (uint64_t i = 0; result->commands && i < result->count; i++)
+		free(result->commands[i]);
+	free(result->commands);
+	free(result->numbers);
+	joblog_close(&result->joblog);
 	input_done(&result->input);
+}
+
+uint64_t submit_number(const struct submit_result *result, uint64_t index)
+{
+	return result->numbers ? result->numbers[index] : index + 1;
+}
+
+void submit_add_command_text(const struct submit_result *result, uint64_t index, struct buf *text)
+{
+	CLEANUP(source_values_done) struct source_values list = { 0 };
+	struct input_command command = { 0 };
+	struct template_values values;
+
+	if (result->is_file) {
+		buf_add_text(text, result->commands[index]);
+		return;
+	}
+	values = input_values(&result->input, submit_number(result, index) - 1, &list);
+	input_command(&result->input, &values, &command);
+	input_add_command_text(&command, text);
+	buf_done(&command.bytes);
 }

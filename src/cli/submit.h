@@ -5,6 +5,7 @@
 
 #include "cli/cli.h"
 #include "cli/input.h"
+#include "cli/joblog.h"
 #include "client/submission.h"
 
 struct submit_options {
@@ -37,7 +38,13 @@ struct submit_options {
 	const char *column_separator;
 	struct option_number records_per_task; /* -n */
 	bool links_all;
-	bool is_quiet; /* says only what went wrong */
+	bool is_dry_run;
+	const char *results; /* directory for copies of the outputs */
+	/* what of it need not run */
+	const char *joblog;
+	bool is_resumed;        /* what the joblog has is done */
+	bool is_resumed_failed; /* what it has as succeeded */
+	bool is_quiet;          /* says only what went wrong */
 };
 
 struct submit_result {
@@ -49,6 +56,12 @@ struct submit_result {
 	bool is_single;     /* one plain command: its exit status is ours */
 	bool splits_output; /* of some task, at least */
 	struct input input; /* unless it was a batch file: values for labels */
+	uint64_t *numbers;  /* of the tasks as {#} counts them, where some were left out; else NULL */
+	char **commands;    /* of a batch file's tasks, for the joblog; else NULL */
+	struct joblog joblog;
+	const char *results; /* NULL = none */
+	bool is_resumed;
+	bool has_record_failed; /* that joblog or results are not whole was told */
 };
 
 /* Reads the input, connects and submits; tells what is wrong. 0 with *ret_client, or an exit status. submit_done() either
@@ -58,6 +71,12 @@ int submit_batch(struct cli *cli, const struct submit_options *options, const st
 
 /* Frees what the result holds. */
 void submit_done(struct submit_result *result);
+
+/* Which {#} the task at a place of the batch has. */
+uint64_t submit_number(const struct submit_result *result, uint64_t index);
+
+/* Adds what the task at a place of the batch runs, as a shell would read it. */
+void submit_add_command_text(const struct submit_result *result, uint64_t index, struct buf *text);
 
 /* Adds to `spec` (JSON text of an object, open at the end) what the options say of every task; exposed for tests. */
 int submit_add_task_options(const struct submit_options *options, struct buf *spec, struct err *err);

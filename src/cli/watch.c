@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "cli/events.h"
 #include "cli/pages.h"
+#include "cli/recording.h"
 #include "cli/results.h"
 #include "cli/stream.h"
 #include "client/stopwatch.h"
@@ -27,7 +28,7 @@ enum {
 struct watch {
 	struct cli *cli;
 	struct client *client;
-	const struct submit_result *batch;
+	struct submit_result *batch;
 	const struct watch_options *options;
 	struct events events;
 	struct progress progress;
@@ -60,7 +61,7 @@ static void add_title(const struct watch *watch, uint64_t index, const json_t *e
 	if (name) {
 		buf_add_text(title, name);
 	} else if (!watch->batch->is_file && watch->batch->input.sources.count > 0) {
-		values = input_values(&watch->batch->input, index, &list);
+		values = input_values(&watch->batch->input, submit_number(watch->batch, index) - 1, &list);
 		input_add_label(title, &values);
 	}
 }
@@ -79,17 +80,26 @@ static void print_log(struct watch *watch, struct output *output, const char *pa
 		cli_tell(watch->cli, "cannot read the log '%s': %s", path, strerror(-code));
 }
 
+/* Where the log is, NULL when there is none. */
+static char *find_log(const struct watch *watch, const json_t *event)
+{
+	const char *given = text_of(event, "log_path");
+
+	if (!given)
+		return NULL;
+	return given[0] == '/' ? xstrdup(given) : xasprintf("%s/%s", client_state_dir(watch->client), given);
+}
+
 /* The output of a task that has ended. */
 static void print_output(struct watch *watch, uint64_t index, const json_t *event)
 {
 	CLEANUP_BUF struct buf title = BUF_INIT;
-	CLEANUP_FREE char *path = NULL;
-	const char *given = text_of(event, "log_path");
+	CLEANUP_FREE char *path = find_log(watch, event);
 	const json_t *bytes = json_object_get(event, "output_bytes");
 	struct output out = { .cli = watch->cli, .is_raw = watch->options->is_raw };
 	struct output error = { .cli = watch->cli, .is_raw = watch->options->is_raw, .is_error = true };
 
-	if (watch->is_streaming || watch->options->is_json || !given)
+	if (watch->is_streaming || watch->options->is_json || !path)
 		return;
 	if (json_is_integer(bytes) && json_integer_value(bytes) == 0)
 		return; /* most trivial jobs: not even a file to open */
@@ -100,7 +110,6 @@ static void print_output(struct watch *watch, uint64_t index, const json_t *even
 		out.tag = error.tag = title.bytes;
 	}
 	progress_erase(&watch->progress);
-	path = given[0] == '/' ? xstrdup(given) : xasprintf("%s/%s", client_state_dir(watch->client), given);
 	print_log(watch, &out, path);
 	if (watch->batch->splits_output) {
 		CLEANUP_FREE char *error_path = xasprintf("%s.err", path);
@@ -121,8 +130,11 @@ static void print_in_order(struct watch *watch)
 
 static void handle_end(struct watch *watch, uint64_t index, json_t *event)
 {
+	CLEANUP_FREE char *path = find_log(watch, event);
+
 	watch->has_ended[index] = true;
 	tally_add(&watch->tally, text_of(event, "state"));
+	recording_add(watch->cli, watch->batch, index, event, path);
 	if (watch->finals)
 		watch->finals[index] = json_incref(event);
 	if (watch->batch->count == 1)
@@ -401,18 +413,6 @@ static void print_closing(struct watch *watch)
 		watch->cli->has_write_failed = true;
 }
 
-/* Number of a signal by its name, 0 when unknown. */
-static int find_signal(const char *name)
-{
-	for (int number = 1; number < NSIG; number++) {
-		const char *known = sigabbrev_np(number);
-
-		if (known && strncmp(name, "SIG", 3) == 0 && strcmp(known, name + 3) == 0)
-			return number;
-	}
-	return 0;
-}
-
 /* The status of one plain command is ours; else all or not all. */
 static int exit_status(const struct watch *watch)
 {
@@ -431,13 +431,12 @@ static int exit_status(const struct watch *watch)
 		return strcmp(start_error, "ENOENT") == 0 ? CLI_NO_PROGRAM : CLI_NOT_STARTED;
 	if (json_is_integer(code) && json_integer_value(code) > 0 && json_integer_value(code) < 256)
 		return (int)json_integer_value(code);
-	if (signal_name && find_signal(signal_name) > 0)
-		return 128 + find_signal(signal_name);
+	if (signal_name && cli_signal_number(signal_name) > 0)
+		return 128 + cli_signal_number(signal_name);
 	return CLI_FAILED;
 }
 
-int watch_batch(struct cli *cli, struct client *client, const struct submit_result *submitted,
-                const struct watch_options *options)
+int watch_batch(struct cli *cli, struct client *client, struct submit_result *submitted, const struct watch_options *options)
 {
 	struct watch watch = {
 		.cli = cli, .client = client, .batch = submitted, .options = options, .stopwatch = STOPWATCH_INIT

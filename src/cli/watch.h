@@ -18,5 +18,5 @@ struct watch_options {
 };
 
 /* Returns the exit status. */
-int watch_batch(struct cli *cli, struct client *client, const struct submit_result *submitted,
+int watch_batch(struct cli *cli, struct client *client, struct submit_result *submitted,
                 const struct watch_options *options);

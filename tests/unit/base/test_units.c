@@ -131,9 +131,27 @@ static void test_format_time(void **state UNUSED)
 	assert_string_equal(units_format_time(-1, text), "1969-12-31T23:59:59.999Z");
 }
 
+static void test_times_come_back(void **state)
+{
+	static const int64_t times_ms[] = { 0, 1, 999, 1000, 951782400123, 1795255882635, 4102444799999 };
+	static const char *const faults[] = { "", "2026-01-31", "2026-01-31T12:00:00Z", "2026-01-31T12:00:00.12Z",
+		                              "2026-01-31T12:00:00.123", "2026-01-31T12:00:00.123Zx" };
+	char text[UNITS_TEXT_MAX];
+	int64_t found_ms;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(times_ms); i++) {
+		assert_int_equal(units_parse_time(units_format_time(times_ms[i], text), &found_ms), 0);
+		assert_int_equal(found_ms, times_ms[i]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++)
+		assert_int_equal(units_parse_time(faults[i], &found_ms), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_times_come_back),
 		cmocka_unit_test(test_parse_duration),
 		cmocka_unit_test(test_parse_size),
 		cmocka_unit_test(test_format_duration),
