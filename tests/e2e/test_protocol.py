@@ -1,4 +1,4 @@
-"""Whatever is said on the socket: a bounded refusal with a name, and the daemon goes on as it was. FAULTS 53; INV-R1, INV-R2.
+"""Whatever is said on the socket: a bounded refusal with a name, and the daemon goes on as it was. FAULTS 53; INV-R1, R2.
 
 What is wrong with a field is made from docs/protocol.schema.json, which comes from the definition: a new method or field is
 tried without a line here.

@@ -165,7 +165,7 @@ static void script_events(struct fake_side *side)
 
 	fake_accept(side);
 	request = fake_expect(side, "events.subscribe");
-	/* In one write: the client reads the first events together with the answer, and must not take them for another log. */
+	/* In one write: the client reads the first events together with the answer, and must take them for this log's. */
 	snprintf(lines, sizeof(lines),
 	         "{\"jsonrpc\":\"2.0\",\"id\":%lld,\"result\":{\"seq\": 10, \"is_gap\": false}}\n"
 	         "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":11}}\n"
