@@ -71,7 +71,7 @@ help:
 	@echo "make            builds drover in $(RELEASE) (installs missing Debian packages first)"
 	@echo "make demo       runs drover over its own repository: examples/maintenance.yaml"
 	@echo "make check      builds with sanitizers and runs every test; state of its own below $(BUILD)/"
-	@echo "make soak       the long forms of some tests: 100,000 tasks, with a release build"
+	@echo "make soak       the long forms of some tests: 100,000 tasks, every allocation failing, with a release build"
 	@echo "make bench      measures drover against its peers: bench/RESULTS.md; ONLY=P5 one of them"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR= ; make uninstall takes it away again"
 	@echo "make tidy       checks layers, bans, headers; make mutants, make fuzz: the slower tests of the tests"

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static NORETURN void out_of_memory(void)
+NORETURN void alloc_fail(void)
 {
 	static const char text[] = "drover: out of memory\n";
 
@@ -15,12 +15,21 @@ static NORETURN void out_of_memory(void)
 	abort();
 }
 
+void *xmalloc(size_t size)
+{
+	void *memory = malloc(size ? size : 1);
+
+	if (!memory)
+		alloc_fail();
+	return memory;
+}
+
 void *xcalloc(size_t count, size_t size)
 {
 	void *memory = calloc(count ? count : 1, size ? size : 1);
 
 	if (!memory)
-		out_of_memory();
+		alloc_fail();
 	return memory;
 }
 
@@ -29,7 +38,7 @@ void *xrealloc(void *pointer, size_t size)
 	void *memory = realloc(pointer, size ? size : 1);
 
 	if (!memory)
-		out_of_memory();
+		alloc_fail();
 	return memory;
 }
 
@@ -55,7 +64,7 @@ char *xasprintf(const char *format, ...)
 
 	va_start(args, format);
 	if (vasprintf(&text, format, args) < 0)
-		out_of_memory();
+		alloc_fail();
 	va_end(args);
 	return text;
 }

@@ -8,6 +8,12 @@
 
 #include "base/macros.h"
 
+/* `size` bytes, contents undefined; never NULL (a size of 0 gives one byte). For libraries that take a malloc of ours. */
+void *xmalloc(size_t size);
+
+/* Ends the process: for libraries that only report that there was no memory. */
+NORETURN void alloc_fail(void);
+
 /* `size` zeroed bytes; never NULL (a size of 0 gives one byte). Freed with free(). */
 void *xcalloc(size_t count, size_t size);
 

@@ -343,6 +343,7 @@ int cli_main(int argc, char **argv)
 
 	/* Whoever reads our output may leave: then this program ends quietly, as cat does. Tasks are not its children. */
 	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_DFL }, NULL);
+	json_set_alloc_funcs(xmalloc, free);
 	terminal_look(&cli);
 	status = dispatch(&cli, MAX(argc - 1, 0), argv + MIN(argc, 1));
 	cli_flush(&cli);

@@ -157,8 +157,11 @@ int config_fail(const struct config_file *file, const struct config_node *at, in
 static int fail_by_library(struct reader *reader)
 {
 	void *position = NULL;
-	const struct fy_diag_error *error = fy_diag_errors_iterate(reader->diag, &position);
+	const struct fy_diag_error *error;
 
+	if (errno == ENOMEM)
+		alloc_fail(); /* the library tells it apart in no other way, and a good file would be called bad */
+	error = fy_diag_errors_iterate(reader->diag, &position);
 	if (!error || !error->msg)
 		return config_fail(reader->file, NULL, -EINVAL, reader->err, "this is no YAML");
 	return fail_at(reader->file, error->line > 0 ? (unsigned)error->line : 1,
@@ -410,6 +413,7 @@ static int run_parser(struct reader *reader, struct fy_parse_cfg *settings)
 	struct fy_diag_cfg diag_settings;
 	int code;
 
+	errno = 0;
 	fy_diag_cfg_default(&diag_settings);
 	diag_settings.fp = NULL;
 	reader->diag = fy_diag_create(&diag_settings);

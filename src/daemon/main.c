@@ -514,9 +514,16 @@ int main(int argc, char **argv)
 	if (arguments.verb)
 		return rescue(&arguments);
 	log_init(arguments.log_level, true);
+	json_set_alloc_funcs(xmalloc, free);
+	if (uv_replace_allocator(xmalloc, xrealloc, xcalloc, free) < 0)
+		NEVER("libuv takes an allocator before its first use");
 	snprintf(daemon.state_dir, sizeof(daemon.state_dir), "%s", arguments.state_dir);
 	daemon.state_fd = daemon.lock_fd = daemon.slots_fd = -1;
 	daemon.loop = uv_default_loop();
+	if (!daemon.loop) {
+		log_error("there are no descriptors for the event loop: raise 'ulimit -n'");
+		return EXIT_FAILURE;
+	}
 	daemon.fresh_keys = json_object();
 	watch_signals(&daemon, signals);
 	r = start(&daemon, arguments.keeper_socket, &err);

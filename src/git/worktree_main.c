@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/units.h"
@@ -202,6 +203,7 @@ int main(int argc, char **argv)
 	json_t *output = NULL;
 	int error;
 
+	json_set_alloc_funcs(xmalloc, free);
 	if (!verb) {
 		fprintf(stderr, "usage: drover-worktree inspect|prepare|collect|version < REQUEST.json\n"
 		                "The daemon calls this program; 'drover --help' tells what is for you.\n");

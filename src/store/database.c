@@ -22,6 +22,8 @@ static int errno_of(int code, int system_errno)
 		return -EDQUOT;
 	if (system_errno == ENOSPC || system_errno == EDQUOT)
 		system_errno = EIO;
+	if (code == SQLITE_IOERR_NOMEM)
+		return -ENOMEM;
 	switch (code & 0xff) {
 	case SQLITE_FULL:
 		return -ENOSPC;

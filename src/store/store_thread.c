@@ -77,6 +77,8 @@ static int perform_txn(struct store *store, const struct store_txn *txn, bool *r
 	}
 	if (result == 0) {
 		result = apply_txn(&store->database, txn, err);
+		if (result == -ENOMEM)
+			alloc_fail(); /* as for any other memory: nothing was written, and the keeper starts us again */
 		is_waiting = store_is_full(result);
 	}
 	if (store_is_full(result))
@@ -108,6 +110,8 @@ static void run_txn(struct store *store, struct store_txn *txn)
 	/* After the acknowledgement, so that nobody waits for it but the next commit. */
 	if (result == 0) {
 		result = database_checkpoint(&store->database, &err);
+		if (result == -ENOMEM)
+			alloc_fail();
 		if (result < 0)
 			store_close_for_writing(store, result, &err);
 	}
@@ -155,6 +159,8 @@ static int read_events(struct store *store, struct read *read)
 	sqlite3_reset(statement);
 	if (result == 0 && code != SQLITE_DONE)
 		result = database_fail(&store->database, code, &err, "read events of");
+	if (result == -ENOMEM)
+		alloc_fail();
 	return result;
 }
 

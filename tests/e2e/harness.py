@@ -45,6 +45,16 @@ def find_build():
     return os.path.abspath(build)
 
 
+def find_plain_build():
+    """A build without sanitizers (their allocator cannot be replaced, and they need memory of their own), or None."""
+    for build in (find_build(), *(os.path.join(ROOT, 'build', name) for name in ('clang', 'release'))):
+        daemon = os.path.join(build, 'src', 'drover-daemon')
+        if os.path.exists(daemon) and b'libasan' not in subprocess.run(['ldd', daemon], stdout=subprocess.PIPE,
+                                                                       check=True).stdout:
+            return build
+    return None
+
+
 def read_proc(pid, name):
     try:
         with open(f'/proc/{pid}/{name}', 'rb') as file:
@@ -120,6 +130,11 @@ class Drover:
         self.before = []   # what goes in front of each command: nsenter …
         self.gates = []
         self.started = []  # Popen objects that the test did not wait for
+
+    def use_build(self, build):
+        self.build, self.programs = build, os.path.join(build, 'src')
+        self.client = os.path.join(self.programs, 'drover')
+        self.environment['DROVER_LIBEXEC_DIR'] = self.programs
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
