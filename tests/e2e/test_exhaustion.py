@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import select
+import signal
 import subprocess
 import time
 
@@ -410,7 +411,7 @@ def test_a_keeper_without_descriptors(make_drover):
             return [it for it in waiting if it['reason'] == 'backoff' and 'Too many open files' in it['wait']['text']]
         used = cpu_seconds(keeper)
         harness.wait_until(look, 20, 'one waits, and says for what')
-        assert check_status(drover)['queued'] >= 1
+        check_status(drover)
         assert cpu_seconds(keeper) - used < 1
     assert [drover.wait_final(number)['exit_code'] for number in task] == [4, 5, 6]
     assert {drover.task(number)['attempt'] for number in task} == {1}
@@ -432,3 +433,186 @@ def test_a_keeper_that_takes_no_order_for_a_moment(make_drover):
             delays.append(time.monotonic() - begin)
             assert 'INJECTED' in harness.read(log)
     assert delays[-1] < 2, delays
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def control_group(drover, controller):
+    """A group of the old kind, in which all that this drover starts lives; gives a function that sets a file of it."""
+    folder = f'/sys/fs/cgroup/{controller}/drover-test-{os.path.basename(drover.folder)}'
+    try:
+        os.mkdir(folder)
+    except OSError as error:
+        pytest.skip(f'no group of the controller {controller} can be made: {error.strerror}')
+    drover.before = ['sh', '-c', f'echo $$ > {folder}/cgroup.procs && exec "$@"', 'sh']
+
+    def put(name, value):
+        harness.write(os.path.join(folder, name), str(value))
+    put.path = folder
+    try:
+        yield put
+    finally:
+        for name, unlimited in (('pids.max', 'max'), ('memory.limit_in_bytes', -1)):
+            with contextlib.suppress(OSError):
+                put(name, unlimited)
+        drover.before = []
+        with contextlib.suppress(Exception):
+            drover.run('daemon', 'stop', '--stop-tasks')
+            harness.wait_until(lambda: drover.processes() == [], 20, 'all of it has ended')
+        harness.wait_until(lambda: not harness.read(os.path.join(folder, 'cgroup.procs')).split(), 20, 'it is empty')
+        os.rmdir(folder)
+
+
+def no_more_processes(put):
+    """What is there to stay may stay, nothing more may come."""
+    def is_settled():
+        names = [harness.read_proc(pid, 'comm') for pid in harness.read(os.path.join(put.path, 'cgroup.procs')).split()]
+        return all(name.rstrip() in (b'drover-keeper', b'drover-daemon', b'drover-shim', b'sh') for name in names)
+    harness.wait_until(is_settled, 20, 'helpers have ended')
+    put('pids.max', harness.read(os.path.join(put.path, 'pids.current')).strip())
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize('has_shim', [True, False], ids=['child', 'shim'])
+def test_no_process_can_be_made(make_drover, has_shim):
+    """Neither for a task in an idle shim, nor for another shim: the task waits, says for what, and goes on in time."""
+    drover = make_drover()
+    with control_group(drover, 'pids') as put:
+        gate, ran = drover.gate(), os.path.join(drover.folder, 'ran')
+        running = drover.shell(f'{gate.wait}; exit 5', '-j', 4)
+        drover.wait_state(running, 'running')
+        if has_shim:
+            drover.wait_final(drover.shell('exit 0', '-j', 4))
+        drover.before = []
+        pid, keeper = drover.daemon_pid(), drover.keeper_pid()
+        no_more_processes(put)
+        tasks = drover.add('-j', 4, 'sh', '-c', f'echo {{}} >> {ran}', ':::', 1, 2, 3)
+        used = cpu_seconds(pid) + cpu_seconds(keeper)
+        for task in tasks:
+            harness.wait_until(lambda: 'Resource temporarily unavailable' in (drover.task(task)['wait'] or {})
+                               .get('text', ''), 20, 'it says what it waits for')
+            assert drover.task(task)['reason'] == 'backoff'
+        assert 'Resource temporarily unavailable' in drover.good('why', tasks[0])
+        assert check_status(drover)['running'] >= 1
+        assert cpu_seconds(pid) + cpu_seconds(keeper) - used < 1
+        put('pids.max', 'max')
+        assert [drover.wait_final(task)['attempt'] for task in tasks] == [1, 1, 1]
+        gate.open()
+        assert drover.wait_final(running)['exit_code'] == 5
+        assert sorted(harness.read(ran).split()) == ['1', '2', '3']
+        starts = [event for event in events(drover) if event['task'] == tasks[0] and event['state'] == 'preparing']
+        assert 2 <= len(starts) <= 12, 'it was tried again, with pauses that grow'
+        assert drover.daemon_pid() == pid
+
+
+def events(drover):
+    link = drover.connect()
+    end = link.call('events.subscribe', {'after_seq': 0})['seq']
+    found = []
+    while not found or found[-1]['seq'] < end:
+        found.append(link.answer()['params'])
+    link.close()
+    return found
+
+
+@pytest.mark.limit(60)
+def test_no_process_for_a_helper(make_drover):
+    """A worktree cannot be made while no git can be run: the job is run again, the task does not fail."""
+    drover = make_drover()
+    drover.work = harness.make_repository(os.path.join(drover.folder, 'repository'))
+    with control_group(drover, 'pids') as put:
+        gate = drover.gate()
+        drover.wait_state(drover.shell(gate.wait, '-j', 3), 'running')
+        drover.before = []
+        held = drover.add('--hold', '-j', 3, '-w', '--', 'sh', '-c', 'echo new > new')
+        no_more_processes(put)
+        drover.good('release', *held)
+        harness.wait_until(lambda: drover.state_of(held[0]) == 'preparing', 20, 'its worktree is ordered')
+        check_status(drover)
+        used = cpu_seconds(drover.daemon_pid())
+        link = drover.connect()
+        assert not select.select([link.socket], [], [], 1.5)[0]  # some tries later
+        link.close()
+        assert cpu_seconds(drover.daemon_pid()) - used < 0.5
+        assert drover.state_of(held[0]) == 'preparing'
+        put('pids.max', 'max')
+        done = drover.wait_final(held[0])
+        assert (done['state'], done['attempt']) == ('succeeded', 1)
+        assert harness.git('show', f'{done["branch"]}:new', cwd=drover.work) == 'new'
+        gate.open()
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize('room', [0, 1], ids=['no-daemon', 'no-thread'])
+def test_no_process_for_the_daemon(make_drover, room):
+    """The keeper cannot start it, or it cannot start its thread: tried again with pauses, and tasks do not notice."""
+    drover = make_drover(environment={'ASAN_OPTIONS': 'detect_leaks=0'})  # which would want a thread, too
+    with control_group(drover, 'pids') as put:
+        gate = drover.gate()
+        task = drover.shell(f'{gate.wait}; exit 5')
+        drover.wait_state(task, 'running')
+        drover.before = []
+        pid, keeper = drover.daemon_pid(), drover.keeper_pid()
+        threads = len(os.listdir(f'/proc/{pid}/task'))
+        now = int(harness.read(os.path.join(put.path, 'pids.current')))
+        put('pids.max', now - threads + room)
+        used = cpu_seconds(keeper)
+        harness.signal_process(pid, signal.SIGKILL)
+        word = 'exited with 1' if room else 'trying again'
+        begin = time.monotonic()
+        harness.wait_until(lambda: drover.daemon_log().count(word) >= 3, 30, 'it was tried three times')
+        assert time.monotonic() - begin > 0.5, 'the pauses grow: 0.1, 0.2, 0.4 s'
+        assert cpu_seconds(keeper) - used < 0.5
+        gate.open()  # its end is recorded without any daemon
+        put('pids.max', 'max')
+        drover.wait_daemon(other_than=pid)
+        done = drover.wait_final(task)
+        assert (done['exit_code'], done['attempt']) == (5, 1)
+        assert drover.keeper_pid() == keeper
+        still_works(drover)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.limit(120)
+def test_daemon_killed_for_memory(make_drover):
+    """In 30 MiB: killed, started with growing pauses and killed again while the queue is too large; the task goes on."""
+    build = harness.find_plain_build()
+    if build is None:
+        pytest.skip('needs a build without sanitizers: build/clang or build/release')
+    drover = make_drover()
+    drover.use_build(build)
+    with control_group(drover, 'memory') as put:
+        put('memory.limit_in_bytes', 30 << 20)
+        gate, ran = drover.gate(), os.path.join(drover.folder, 'ran')
+        task = drover.shell(f'echo once >> {ran}; {gate.wait}; exit 5')
+        drover.wait_state(task, 'running')
+        drover.before = []
+        keeper, acknowledged = drover.keeper_pid(), 1
+        while 'ended by signal 9' not in drover.daemon_log():
+            process = drover.popen('add', '--hold', 'true', 'x' * 30000, ':::', *range(150))
+            harness.wait_until(lambda: process.poll() is not None or 'ended by signal 9' in drover.daemon_log(), 30)
+            if process.poll() == 0:
+                acknowledged += len(process.communicate()[0].split())
+        pid = drover.wait_daemon()
+        assert drover.state_of(task) == 'running'
+        before, begin = drover.daemon_log().count('signal 9'), time.monotonic()
+        harness.signal_process(keeper, signal.SIGSTOP)  # no new one before the limit is there
+        harness.signal_process(pid, signal.SIGKILL)
+        harness.wait_gone(pid)
+        put('memory.limit_in_bytes', 8 << 20)  # the queue does not even fit any more
+        harness.signal_process(keeper, signal.SIGCONT)
+        harness.wait_until(lambda: drover.daemon_log().count('signal 9') >= before + 5, 30, 'each one dies in turn')
+        assert time.monotonic() - begin > 1.4, 'the pauses grow: 0.1, 0.2, 0.4, 0.8 s'
+        assert cpu_seconds(keeper) < 1
+        assert harness.read(ran) == 'once\n'
+        put('memory.limit_in_bytes', 400 << 20)
+        drover.wait_daemon()
+        gate.open()
+        done = drover.wait_final(task)
+        assert (done['exit_code'], done['attempt']) == (5, 1)
+        assert harness.read(ran) == 'once\n'
+        states = drover.json('status')['states']
+        assert states['held'] + 1 >= acknowledged
+        assert drover.keeper_pid() == keeper
