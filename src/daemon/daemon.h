@@ -37,6 +37,11 @@ struct daemon_settings {
 	bool keeps_worktrees; /* after success: cleanupOnComplete false */
 };
 
+/* For log and status; wants the state directory and the file system's name. */
+#define REMOTE_WARNING                                                                                                      \
+	"the state directory %s lies on %s, where locks cannot be trusted and the database may be damaged: set "            \
+	"DROVER_STATE_DIR to a directory on a local disk"
+
 struct daemon {
 	uv_loop_t *loop;
 	char state_dir[PATHS_MAX];
@@ -83,6 +88,7 @@ struct daemon {
 	int64_t snapshot_ms;   /* when it was taken */
 	bool is_copying;       /* one is being taken */
 	char *restore_notice;  /* about a restore, NULL = none */
+	const char *remote_name; /* of the network file system that the state directory is on, NULL = a local one */
 
 	char *git_version;   /* NULL until it is known, or when git cannot be used */
 	bool is_broken; /* the store cannot be written: nothing new is accepted or started */

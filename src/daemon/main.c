@@ -341,6 +341,8 @@ static int open_store(struct daemon *daemon, struct err *err)
 		r = recovery_load(daemon, err);
 	if (r < 0)
 		return r;
+	if (store_is_remote(daemon->state_fd, &daemon->remote_name))
+		log_warning(REMOTE_WARNING, daemon->state_dir, daemon->remote_name);
 	daemon->restore_notice = rescue_find_notice(daemon->state_fd, daemon->state_dir);
 	if (daemon->restore_notice)
 		log_warning("%s", daemon->restore_notice);

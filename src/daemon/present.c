@@ -567,6 +567,8 @@ static json_t *present_problems(const struct daemon *daemon)
 		json_array_append_new(list, string(daemon->full.text));
 	else if (store_check_space(daemon->store, 0, &err) < 0)
 		json_array_append_new(list, string(err.text));
+	if (daemon->remote_name)
+		json_array_append_new(list, json_sprintf(REMOTE_WARNING, daemon->state_dir, daemon->remote_name));
 	if (daemon->restore_notice)
 		json_array_append_new(list, string(daemon->restore_notice));
 	if (daemon->has_few_descriptors)

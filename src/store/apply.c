@@ -242,6 +242,7 @@ int apply_txn(struct database *database, const struct store_txn *txn, struct err
 	if (result == 0) {
 		code = database_step(database, STATEMENT_COMMIT);
 		result = code == 0 ? 0 : database_fail(database, code, err, "commit to");
+		database_note_log(database);
 	}
 	/* In a write-ahead log nothing is written to undo: the pages are left behind the last commit, unread. */
 	if (result < 0 && !sqlite3_get_autocommit(database->handle))

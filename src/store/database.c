@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#include "base/paths.h"
 
 enum {
 	BUSY_TIMEOUT_MS = 1000,    /* a short look by another program is waited out */
@@ -270,13 +273,38 @@ int database_checkpoint(struct database *database, struct err *err)
 	return code == SQLITE_OK ? 0 : database_fail(database, code, err, "move the write-ahead log into");
 }
 
+void database_note_log(struct database *database)
+{
+	char path[PATHS_MAX + 8];
+	struct stat status;
+
+	if (database->log_inode != 0)
+		return;
+	snprintf(path, sizeof(path), "%s-wal", database->path);
+	if (stat(path, &status) == 0)
+		database->log_inode = status.st_ino;
+}
+
+/* SQLite looks only after the database itself. */
+static bool has_log_moved(struct database *database)
+{
+	char path[PATHS_MAX + 8];
+	struct stat status;
+
+	if (database->log_inode == 0)
+		return false;
+	snprintf(path, sizeof(path), "%s-wal", database->path);
+	return stat(path, &status) < 0 || status.st_ino != database->log_inode;
+}
+
 int database_check_place(struct database *database, struct err *err)
 {
 	int has_moved = 0;
 
 	sqlite3_file_control(database->handle, "main", SQLITE_FCNTL_HAS_MOVED, &has_moved);
-	if (has_moved)
-		return err_say(err, -ESTALE, "%s was moved, replaced or removed while drover used it: stop drover, put the "
-		               "file back together with its -wal file, start drover again", database->path);
-	return 0;
+	if (!has_moved && !has_log_moved(database))
+		return 0;
+	return err_say(err, -ESTALE, "%s%s was moved, replaced or removed while drover used it: run 'drover daemon stop', "
+	               "then put the file back together with its -wal file, or run 'drover db restore'", database->path,
+	               has_moved ? "" : "-wal");
 }

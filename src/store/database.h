@@ -35,6 +35,7 @@ struct database {
 	struct buf scratch;
 	const char *path;     /* for sentences; the owner's */
 	int wal_pages;        /* in the write-ahead log after the last commit */
+	uint64_t log_inode;   /* of the log, 0 = not known yet */
 };
 
 /*
@@ -80,5 +81,8 @@ int database_step(struct database *database, enum statement statement);
 /* Moves the log into the database when it has grown long enough. 0 or -errno. */
 int database_checkpoint(struct database *database, struct err *err);
 
-/* -ESTALE with a sentence when the file is no longer the one that is open. 0 otherwise. */
+/* Remembers which file the log is, once it is there: after a commit. */
+void database_note_log(struct database *database);
+
+/* -ESTALE with a sentence when the file, or its log, is no longer the one that is open. 0 otherwise. */
 int database_check_place(struct database *database, struct err *err);

@@ -166,7 +166,7 @@ int guard_check_space(int state_fd, const char *state_dir, uint64_t bytes, struc
 	return 0;
 }
 
-const char *guard_remote_name(int fd)
+const char *guard_name_magic(uint32_t magic)
 {
 	/* Magic numbers from statfs(2) and linux/magic.h, written out since older headers lack some. */
 	static const struct {
@@ -178,12 +178,16 @@ const char *guard_remote_name(int fd)
 		{ 0x73757245, "Coda" },    { 0x0bd00bd0, "Lustre" },  { 0x47504653, "GPFS" },   { 0x01161970, "GFS2" },
 		{ 0x7461636f, "OCFS2" },   { 0x786f4256, "VirtualBox share" },
 	};
-	struct statfs status;
 
-	if (fstatfs(fd, &status) < 0)
-		return NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(remote); i++)
-		if ((uint32_t)status.f_type == remote[i].magic)
+		if (magic == remote[i].magic)
 			return remote[i].name;
 	return NULL;
+}
+
+const char *guard_remote_name(int fd)
+{
+	struct statfs status;
+
+	return fstatfs(fd, &status) < 0 ? NULL : guard_name_magic((uint32_t)status.f_type);
 }

@@ -34,5 +34,6 @@ int guard_say_full(int state_fd, const char *state_dir, uint64_t bytes, struct e
  */
 int guard_check_space(int state_fd, const char *state_dir, uint64_t bytes, struct err *err);
 
-/* Name of the network or FUSE file system that `fd` lies on, NULL for others. */
+/* Name of the network or FUSE file system that `fd` lies on, NULL for others; the same of a file system's magic number. */
 const char *guard_remote_name(int fd);
+const char *guard_name_magic(uint32_t magic);

@@ -91,6 +91,26 @@ static int perform_txn(struct store *store, const struct store_txn *txn, bool *r
 	return result;
 }
 
+/*
+ * The files are no longer where their names lead, but the descriptors still hold everything: a snapshot, all at once, keeps
+ * it for 'drover db restore'.
+ */
+static void save_copy(struct store *store)
+{
+	struct snapshot snapshot = { 0 };
+	struct err ignored = ERR_INIT;
+	char name[SNAPSHOT_NAME_MAX];
+	int result = snapshot_begin(&snapshot, &store->database, store->state_fd, &ignored);
+
+	while (result == 0 && snapshot_step(&snapshot, &ignored) > 0)
+		;
+	if (result == 0)
+		result = snapshot_finish(&snapshot, &store->database, store->state_fd, name, &ignored);
+	snapshot_abort(&snapshot, store->state_fd);
+	if (result < 0)
+		err_ignore(&ignored, "the sentence about the lost file stands, and older snapshots may be there");
+}
+
 static void run_txn(struct store *store, struct store_txn *txn)
 {
 	struct err err = ERR_INIT;
@@ -107,6 +127,8 @@ static void run_txn(struct store *store, struct store_txn *txn)
 	store_set_readable(store);
 	pthread_mutex_unlock(&store->mutex);
 	store_txn_free(txn);
+	if (result == -ESTALE)
+		save_copy(store);
 	/* After the acknowledgement, so that nobody waits for it but the next commit. */
 	if (result == 0) {
 		result = database_checkpoint(&store->database, &err);

@@ -1,5 +1,6 @@
 """The database under faults: disks that fail, files that are lost, damaged or held. FAULTS 14 to 20."""
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -276,3 +277,147 @@ def test_db_commands_on_a_running_daemon(drover):
         drover.good('db', 'backup')
     assert len(os.listdir(os.path.dirname(path))) == 4, 'only the latest are kept'
     assert os.listdir(os.path.dirname(path)) != [os.path.basename(path)]
+
+
+# -- files taken away under a running daemon ---------------------------------------------------------------------------
+
+def move_away(drover):
+    os.rename(database(drover), database(drover, '.elsewhere'))
+
+
+def replace(drover):
+    shutil.copy(database(drover), database(drover, '.new'))
+    os.rename(database(drover, '.new'), database(drover))
+
+
+def remove(drover):
+    os.unlink(database(drover))
+
+
+@pytest.mark.limit(90)
+@pytest.mark.parametrize('harm', [move_away, replace, remove, lose_log])
+def test_a_database_taken_away_while_it_is_open(drover, harm):
+    """Nothing is written to a file that no name leads to; what was acknowledged is kept, and restored by the command."""
+    gate = drover.gate()
+    running = drover.shell(f'{gate.wait}; exit 5')
+    pid = drover.wait_state(running, 'running')['pid']
+    held = drover.add('--hold', '--', 'true')[0]
+    harm(drover)
+    drover.bad(1, 'add', '--', 'touch', 'never', says=['moved, replaced or removed', "'drover db restore'"])
+    assert [task['id'] for task in drover.tasks()] == [running, held]
+    assert 'moved, replaced or removed' in drover.json('status')['problems'][0]
+    drover.good('daemon', 'stop')
+    if harm is move_away:
+        os.rename(database(drover, '.elsewhere'), database(drover))
+    if harm in (remove, lose_log):
+        drover.bad(3, 'ls', says="'drover db restore'")
+        assert '2 of them as they were' in drover.good('db', 'restore')
+    assert (drover.task(running)['state'], drover.task(running)['pid']) == ('running', pid)
+    assert drover.state_of(held) == 'held'
+    gate.open()
+    assert drover.wait_final(running)['exit_code'] == 5
+    still_works(drover)
+    assert not os.path.exists(os.path.join(drover.work, 'never'))
+
+
+@pytest.mark.parametrize('link', [os.symlink, os.link])
+def test_a_database_with_two_names_is_refused(drover, link):
+    drover.good('run', '--', 'true')
+    stop(drover)
+    os.rename(database(drover), database(drover, '.real'))
+    link(database(drover, '.real'), database(drover))
+    drover.bad(3, 'ls', says='drover.db')
+    os.unlink(database(drover))
+    os.rename(database(drover, '.real'), database(drover))
+    assert len(drover.tasks()) == 1
+
+
+@pytest.mark.limit(90)
+def test_state_on_a_network_file_system_is_warned_of(make_drover):
+    """strace tells the daemon that its state lies on NFS."""
+    drover = make_drover(environment={'ASAN_OPTIONS': 'detect_leaks=0'})
+    before = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=fstatfs',
+              '-e', 'inject=fstatfs:poke_exit=@arg2=6969000000000000']
+    done = subprocess.run([*before, 'true'], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f'strace cannot change what system calls tell: {done.stderr.decode().strip()}')
+    process = drover.popen('daemon', 'start', before=before, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    drover.wait_daemon()
+    assert [text for text in drover.json('status')['problems'] if 'lies on NFS' in text]
+    assert 'lies on NFS' in drover.run('doctor').stdout
+    assert 'lies on NFS' in drover.daemon_log()
+    still_works(drover)
+    stop(drover)
+    process.wait(timeout=20)
+
+
+# -- another program at the database -----------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def holder(drover):
+    """sqlite3 with the database open in an exclusive transaction, as someone in another terminal may have it."""
+    process = subprocess.Popen(['sqlite3', database(drover)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process.stdin.write('begin exclusive;\nselect 1;\n')
+    process.stdin.flush()
+    assert process.stdout.readline() == '1\n'
+    yield process
+    process.stdin.close()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.limit(90)
+def test_a_database_that_another_program_holds(drover):
+    drover.good('run', '--', 'true')
+    stop(drover)
+    with holder(drover) as process:
+        drover.bad(3, 'ls', says=[f'in use by process {process.pid}', 'try again'], limit_s=30)
+    assert len(drover.tasks()) == 1, 'the keeper has tried again'
+
+
+def test_nobody_gets_into_the_database_of_a_running_daemon(drover):
+    drover.good('run', '--', 'true')
+    for statement in ('begin exclusive', 'select * from task', 'delete from task'):
+        done = subprocess.run(['sqlite3', database(drover), statement], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, check=False)
+        assert done.returncode != 0 and 'locked' in done.stderr, (statement, done.stdout, done.stderr)
+    still_works(drover)
+    assert len(drover.tasks()) == 2
+
+
+# -- whether a commit went through -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('place', ['committing', 'committed_not_acked', 'decided_not_committed'])
+def test_a_lost_answer_makes_one_task(make_drover, place):
+    """The daemon dies before it answers: the client asks again with its key, and there is one task."""
+    drover = make_drover()
+    once = os.path.join(drover.folder, 'once')
+    drover.environment.update({'DROVER_FAIL': place, 'DROVER_FAIL_ONCE': once})
+    drover.good('run', '--', 'sh', '-c', 'echo ran >> effects')
+    assert os.path.exists(once), f'the place {place} was never reached'
+    assert [task['id'] for task in drover.tasks()] == [1]
+    assert harness.read(os.path.join(drover.work, 'effects')).split() == ['ran']
+
+
+@pytest.mark.parametrize('place', ['committing', 'committed_not_acked', 'decided_not_committed'])
+def test_a_lost_answer_by_the_protocol(make_drover, place):
+    drover = make_drover()
+    once = os.path.join(drover.folder, 'once')
+    drover.environment.update({'DROVER_FAIL': place, 'DROVER_FAIL_ONCE': once})
+    drover.start()
+
+    def submit():
+        raw = drover.connect()
+        draft = raw.call('batch.open', {'cwd': drover.work})['draft']
+        raw.call('batch.add', {'draft': draft, 'tasks': [{'command': ['true'], 'is_held': True}]})
+        raw.send(json.dumps({'jsonrpc': '2.0', 'id': 9, 'method': 'batch.commit',
+                             'params': {'draft': draft, 'key': 'one and only'}}).encode() + b'\n')
+        answer = raw.answer()
+        raw.close()
+        return answer
+    pid = drover.daemon_pid()
+    assert submit() is None, 'it died without an answer'
+    drover.wait_daemon(other_than=pid)
+    answers = [submit()['result'] for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert [task['id'] for task in drover.tasks()] == [answers[0]['first']]

@@ -22,6 +22,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/fd.h"
+#include "store/guard.h"
 #include "store_model.h"
 
 static char *directory;
@@ -393,6 +394,27 @@ static void test_database_moved_away_while_open(void **state)
 	free(elsewhere);
 }
 
+/* The database is where it was, but what is committed would go to a log without a name. */
+static void test_log_removed_while_open(void **state)
+{
+	struct store *store = open_good(0);
+	struct err err = ERR_INIT;
+	uint64_t committed;
+
+	(void)state;
+	committed = run_steps(store, 0, 5);
+	assert_int_equal(unlink(log_file), 0);
+	for (int i = 0; i < 2; i++) {
+		struct store_txn *txn = store_txn_new();
+
+		store_txn_put_batch(txn, &(struct store_batch){ .id = 1000 });
+		assert_int_equal(model_commit(store, txn, &err), -ESTALE);
+	}
+	assert_non_null(strstr(err.text, "-wal was moved"));
+	store_close(store);
+	assert_refused(-EILSEQ, committed, "ends at event", "db restore");
+}
+
 static void test_space(void **state)
 {
 	struct store *store = open_good(0);
@@ -413,6 +435,9 @@ static void test_local_disk_is_not_remote(void **state)
 	(void)state;
 	assert_false(store_is_remote(fd, &name));
 	assert_null(name);
+	assert_string_equal(guard_name_magic(0x6969), "NFS"); /* statfs(2) */
+	assert_string_equal(guard_name_magic(0xff534d42), "CIFS");
+	assert_null(guard_name_magic(0xef53)); /* ext4 */
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
@@ -437,6 +462,7 @@ int main(void)
 		TEST(test_database_held_by_another_process),
 		TEST(test_second_store_is_refused),
 		TEST(test_database_moved_away_while_open),
+		TEST(test_log_removed_while_open),
 		TEST(test_space),
 		TEST(test_local_disk_is_not_remote),
 	};
