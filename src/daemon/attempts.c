@@ -17,10 +17,12 @@
 #include "daemon/daemon.h"
 #include "daemon/processes.h"
 #include "daemon/start_message.h"
+#include "platform/process.h"
 
 enum { START_TRIES_MAX = 3, LOG_DIRECTORIES = 64 };
 
 static void send_start(struct attempt_slot *slot);
+static void tell_state(struct attempt_slot *slot);
 
 void attempts_log_name(uint64_t task, uint32_t attempt, char name[64])
 {
@@ -83,6 +85,7 @@ static void unbind(struct attempt_slot *slot)
 {
 	slot->task = 0;
 	slot->is_sent = false;
+	slot->is_state_owed = false;
 	slot->start_tries = 0;
 	if (slot->is_retiring)
 		drop_shim(slot);
@@ -364,6 +367,8 @@ void attempts_on_shim(struct daemon *daemon, const struct wire_keeper *message, 
 	slot->channel_poll = watch(slot, channel, on_channel);
 	if (slot->task != 0 && !slot->is_sent)
 		send_start(slot);
+	else if (slot->task != 0)
+		tell_state(slot);
 }
 
 /* Arms the record for the bound attempt; only then may a shim take it. */
@@ -507,9 +512,50 @@ void attempts_signal(struct daemon *daemon, const struct effect *effect, int sig
 	}
 	if (slot->pidfd >= 0 && syscall(SYS_pidfd_send_signal, slot->pidfd, signal_number, NULL, 0) == 0)
 		return;
+	slot->is_state_owed = slot->pidfd < 0;
 	if (signal_number == SIGUSR1 && record_read(daemon->slots_fd, slot->number, &record) == 0 &&
 	    is_of_slot(slot, &record))
 		processes_kill(daemon, slot->number, &record);
+}
+
+static void tell_frozen(struct attempt_slot *slot, bool frozen)
+{
+	int r = slot->pidfd >= 0 ? process_signal_value(slot->pidfd, WIRE_SIGNAL_FREEZE, frozen) : -EBADF;
+
+	if (r == -EAGAIN && !slot->is_state_owed)
+		log_warning("task %llu cannot be %s now: too many signals are pending", (unsigned long long)slot->task,
+		            frozen ? "frozen" : "thawed");
+	slot->is_state_owed = r == -EAGAIN || r == -EBADF; /* a dead shim's successor is told when it is there */
+}
+
+void attempts_freeze(struct daemon *daemon, const struct effect *effect, bool frozen)
+{
+	struct attempt_slot *slot;
+
+	if (effect->slot == TASK_NONE)
+		return;
+	slot = attempts_slot(daemon, effect->slot);
+	if (slot->task == effect->task && slot->attempt == effect->attempt && slot->is_sent)
+		tell_frozen(slot, frozen);
+}
+
+/* What was said to the shim's predecessor may have died with it. */
+static void tell_state(struct attempt_slot *slot)
+{
+	const struct task *task = core_find(slot->daemon->core, slot->task);
+
+	if (!task || task->attempt != slot->attempt || task->phase != PHASE_PROCESS)
+		return;
+	tell_frozen(slot, task->state == TASK_SUSPENDED);
+	if (task->state == TASK_STOPPING && slot->pidfd >= 0)
+		process_signal(slot->pidfd, SIGTERM);
+}
+
+void attempts_tell_owed(struct daemon *daemon)
+{
+	for (uint32_t i = 0; i < LIMIT_SLOTS; i++)
+		if (daemon->attempts.slots[i] && daemon->attempts.slots[i]->is_state_owed)
+			tell_state(daemon->attempts.slots[i]);
 }
 
 /*

@@ -34,6 +34,7 @@ struct attempt_slot {
 	uint64_t nonce;
 	uint32_t attempt;
 	bool is_sent;        /* START went out, or the attempt was adopted */
+	bool is_state_owed;  /* whether it is frozen is to be told again: the last signal could not be sent */
 	uint8_t start_tries; /* shims that died before they took the START */
 };
 
@@ -53,6 +54,12 @@ void attempts_start(struct daemon *daemon, const struct effect *effect);
 
 /* Sends a signal of wire.h to the attempt's shim; without a shim the attempt's cgroup is killed for SIGUSR1. */
 void attempts_signal(struct daemon *daemon, const struct effect *effect, int signal_number);
+
+/* Has the attempt frozen or thawed. What cannot be said now is said again by attempts_tell_owed(). */
+void attempts_freeze(struct daemon *daemon, const struct effect *effect, bool frozen);
+
+/* Now and then: tells shims what could not be told. */
+void attempts_tell_owed(struct daemon *daemon);
 
 /*
  * Binds an attempt that was found running: by its channel when the keeper gave it, else by the recorded pid and its lock. 0,

@@ -30,13 +30,13 @@ static void do_kill(struct daemon *daemon, const struct effect *effect)
 static void do_freeze(struct daemon *daemon, const struct effect *effect)
 {
 	FAILPOINT("suspend_intent");
-	attempts_signal(daemon, effect, SIGUSR2);
+	attempts_freeze(daemon, effect, true);
 	FAILPOINT("frozen_not_recorded");
 }
 
 static void do_thaw(struct daemon *daemon, const struct effect *effect)
 {
-	attempts_signal(daemon, effect, SIGCONT);
+	attempts_freeze(daemon, effect, false);
 	FAILPOINT("thawed_not_recorded");
 }
 

@@ -147,6 +147,7 @@ static void on_housekeeping(uv_timer_t *timer)
 	if (daemon->keeper.socket >= 0)
 		attempts_on_keeper_ready(daemon); /* shims that could not be had when they were asked for */
 	has_more = attempts_look_again(daemon);
+	attempts_tell_owed(daemon);
 	has_more = retention_run(daemon) || has_more;
 	drop_old_events(daemon);
 	take_snapshot(daemon);

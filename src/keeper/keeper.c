@@ -237,8 +237,10 @@ static void reap_children(struct keeper *keeper)
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0) {
-		if (pid == keeper->guardian.pid)
+	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED | __WALL)) > 0) {
+		if (WIFSTOPPED(status))
+			shims_on_stop(keeper, pid);
+		else if (pid == keeper->guardian.pid)
 			guardian_on_exit(keeper, true, status);
 		else
 			shims_on_exit(keeper, pid); /* else a helper, or somebody's orphan */

@@ -95,6 +95,9 @@ int shims_spawn(struct keeper *keeper, uint32_t slot, bool takes_over);
 /* A child of this pid has ended. False when it is no shim. */
 bool shims_on_exit(struct keeper *keeper, pid_t pid);
 
+/* A child of this pid was stopped by a signal: a shim goes on, whoever wanted that. */
+void shims_on_stop(struct keeper *keeper, pid_t pid);
+
 /* A new daemon: nothing is told before it asks; then every shim. */
 void shims_forget_news(struct keeper *keeper);
 void shims_tell_all(struct keeper *keeper);

@@ -77,7 +77,8 @@ struct slot_record {
 	uint64_t stray_grace_ns;   /* as in the START, for a shim that takes over */
 	uint32_t start_flags;      /* enum wire_start_flag */
 	uint32_t cgroup_serial;    /* the group is slot-N, or slot-N.SERIAL if not 0: see record_cgroup_name() */
-	uint8_t unused[56];
+	uint32_t is_frozen;        /* stopped by order; written before it is done */
+	uint8_t unused[52];
 };
 _Static_assert(sizeof(struct slot_record) == RECORD_SIZE, "records lie at multiples of 256 bytes");
 

@@ -44,6 +44,7 @@ struct attempt {
 	uint32_t flags; /* enum wire_start_flag */
 	uint64_t stray_grace_ns;
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC, of the phase; NEVER_NS */
+	uint64_t stray_left_ns; /* STRAYS, while frozen: how much of their grace is left; NEVER_NS = no limit */
 	struct output outputs[2];
 	uint32_t output_count;
 	int write_ends[2]; /* kept while the leader lives, so that its silence wakes nobody; −1 in a takeover */
@@ -81,6 +82,7 @@ struct shim {
 	struct payload payload;
 	struct environment environment;
 	struct process_table table;
+	struct stops stops;
 	union {
 		struct wire_start start;
 		char bytes[WIRE_INLINE_MAX + 4096];

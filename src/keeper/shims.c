@@ -225,6 +225,17 @@ bool shims_on_exit(struct keeper *keeper, pid_t pid)
 	return false;
 }
 
+void shims_on_stop(struct keeper *keeper, pid_t pid)
+{
+	for (uint32_t slot = 0; slot < LIMIT_SLOTS; slot++) {
+		if (keeper->shims[slot].pid != pid)
+			continue;
+		log_warning("the shim of slot %u (pid %d) was stopped by a signal, and goes on", slot, (int)pid);
+		kill(pid, SIGCONT); /* our child, not yet waited for: the number is its */
+		return;
+	}
+}
+
 void shims_forget_news(struct keeper *keeper)
 {
 	for (uint32_t slot = 0; slot < LIMIT_SLOTS; slot++)

@@ -198,13 +198,14 @@ static void fill_attempt(struct shim *shim, const struct slot_record *armed)
 {
 	const struct wire_start *start = &shim->message.start;
 
+	shim->stops.count = 0;
 	shim->attempt = (struct attempt){
 		.record = { .state = RECORD_ARMED, .task = armed->task, .nonce = armed->nonce, .attempt = armed->attempt,
 		            .shim_pid = shim->pid, .shim_start = shim->start_ticks, .stray_grace_ns = start->stray_grace_ns,
 		            .start_flags = start->flags },
 		.phase = ATTEMPT_RUNNING, .flags = start->flags, .stray_grace_ns = start->stray_grace_ns,
 		.deadline_ns = NEVER_NS, .outputs = { OUTPUT_NONE, OUTPUT_NONE }, .write_ends = { -1, -1 },
-		.members = { .table = &shim->table, .leader_pidfd = -1 },
+		.members = { .table = &shim->table, .stops = &shim->stops, .leader_pidfd = -1 },
 	};
 	memcpy(shim->attempt.record.boot_id, shim->boot_id, sizeof(shim->boot_id));
 }

@@ -83,8 +83,8 @@ bool takeover_prepare(struct shim *shim, bool is_drain_only)
 
 	*attempt = (struct attempt){
 		.phase = ATTEMPT_RUNNING, .deadline_ns = NEVER_NS, .outputs = { OUTPUT_NONE, OUTPUT_NONE },
-		.write_ends = { -1, -1 }, .is_takeover = true, .is_drain_only = is_drain_only, .was_frozen = !is_drain_only,
-		.members = { .table = &shim->table, .leader_pidfd = -1, .is_frozen = !is_drain_only },
+		.write_ends = { -1, -1 }, .is_takeover = true, .is_drain_only = is_drain_only,
+		.members = { .table = &shim->table, .stops = &shim->stops, .leader_pidfd = -1, .is_settled = true },
 	};
 	if (length != (ssize_t)sizeof(message))
 		message = (struct handover){ 0 }; /* nothing was handed over: only the processes can be watched */
@@ -97,6 +97,8 @@ bool takeover_prepare(struct shim *shim, bool is_drain_only)
 		attempt->flags = attempt->record.start_flags;
 		attempt->stray_grace_ns = attempt->record.stray_grace_ns;
 		take_members(shim);
+		attempt->was_frozen = attempt->members.is_frozen = attempt->record.is_frozen;
+		attempt->members.has_unknown_stops = attempt->members.is_frozen && !attempt->members.cgroup;
 	}
 	take_outputs(shim, &message, fds);
 	return true;

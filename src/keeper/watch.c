@@ -22,6 +22,7 @@ enum {
 	KILL_AGAIN_MS = 200, /* for orphans that turned up between two looks */
 	LOCK_AGAIN_MS = 20,
 	LOOK_AGAIN_MS = 100,
+	SETTLE_AGAIN_MS = 5,
 	ITEMS_MAX = 5,
 };
 
@@ -86,6 +87,9 @@ static void reap(struct attempt *attempt)
 		attempt->has_leader_ended = true;
 	}
 	attempt->members.has_children = pid == 0;
+	/* The kernel continues process groups that the end of a process leaves alone (setpgid(2)). */
+	attempt->members.is_settled = !attempt->members.is_frozen || attempt->members.cgroup;
+	attempt->members.was_still = false;
 }
 
 static void kill_members(struct attempt *attempt)
@@ -98,33 +102,52 @@ static void kill_members(struct attempt *attempt)
 	attempt->deadline_ns = clock_monotonic_ns() + KILL_AGAIN_MS * NS_PER_MS;
 }
 
-static void freeze_members(struct attempt *attempt, bool frozen)
+/* What the leader left may go on for so long, not counting the time it is frozen. */
+static void limit_strays(struct attempt *attempt, uint64_t left_ns)
 {
-	attempt->was_frozen = attempt->was_frozen || frozen;
-	members_freeze(&attempt->members, frozen);
+	bool has_limit = left_ns != NEVER_NS && !attempt->members.is_frozen;
+
+	attempt->stray_left_ns = left_ns;
+	attempt->deadline_ns = has_limit ? clock_monotonic_ns() + left_ns : NEVER_NS;
 }
 
-static void take_signal(struct attempt *attempt, uint32_t number)
+static void freeze_members(struct shim *shim, bool frozen)
 {
-	switch (number) {
-	case SIGCHLD:
+	struct attempt *attempt = &shim->attempt;
+	uint64_t now_ns = clock_monotonic_ns();
+	bool is_ours = !attempt->is_drain_only && !attempt->is_lock_wanted;
+
+	attempt->was_frozen = attempt->was_frozen || frozen;
+	attempt->record.is_frozen = frozen;
+	if (is_ours && record_write(shim->slots, shim->slot, &attempt->record) < 0)
+		attempt->was_frozen = true; /* only a successor would miss it, and the daemon tells it anyway */
+	if (attempt->phase == ATTEMPT_STRAYS && attempt->deadline_ns != NEVER_NS)
+		attempt->stray_left_ns = attempt->deadline_ns - MIN(attempt->deadline_ns, now_ns);
+	members_freeze(&attempt->members, frozen);
+	if (attempt->phase == ATTEMPT_STRAYS)
+		limit_strays(attempt, attempt->stray_left_ns);
+}
+
+static void terminate_members(struct shim *shim)
+{
+	if (shim->attempt.members.is_frozen)
+		freeze_members(shim, false);
+	members_terminate(&shim->attempt.members);
+}
+
+static void take_signal(struct shim *shim, const struct signalfd_siginfo *info)
+{
+	struct attempt *attempt = &shim->attempt;
+
+	if (info->ssi_signo == SIGCHLD) {
 		reap(attempt);
-		break;
-	case SIGTERM:
-		members_terminate(&attempt->members);
-		break;
-	case SIGUSR1:
+	} else if (info->ssi_signo == SIGTERM) {
+		terminate_members(shim);
+	} else if (info->ssi_signo == SIGUSR1) {
 		attempt->is_kill_ordered = true;
 		kill_members(attempt);
-		break;
-	case SIGUSR2:
-		freeze_members(attempt, true);
-		break;
-	case SIGCONT:
-		freeze_members(attempt, false);
-		break;
-	default:
-		break;
+	} else if (info->ssi_signo == (uint32_t)WIRE_SIGNAL_FREEZE) {
+		freeze_members(shim, info->ssi_int != 0);
 	}
 }
 
@@ -134,7 +157,7 @@ static void take_signals(struct shim *shim)
 	ssize_t length = read(shim->signals, infos, sizeof(infos));
 
 	for (ssize_t i = 0; i < length / (ssize_t)sizeof(infos[0]); i++)
-		take_signal(&shim->attempt, infos[i].ssi_signo);
+		take_signal(shim, &infos[i]);
 }
 
 static void close_write_ends(struct attempt *attempt)
@@ -175,9 +198,9 @@ static void on_leader_ended(struct attempt *attempt)
 		attempt->phase = ATTEMPT_OVER;
 	} else {
 		attempt->phase = ATTEMPT_STRAYS;
-		attempt->deadline_ns = attempt->flags & WIRE_WAIT_ALL || attempt->stray_grace_ns >= NEVER_NS / 2
-			? NEVER_NS
-			: attempt->record.ended_ns + attempt->stray_grace_ns;
+		limit_strays(attempt, attempt->flags & WIRE_WAIT_ALL || attempt->stray_grace_ns >= NEVER_NS / 2
+		                              ? NEVER_NS
+		                              : attempt->stray_grace_ns);
 	}
 }
 
@@ -247,6 +270,8 @@ static int poll_timeout_ms(const struct attempt *attempt)
 
 	if (attempt->is_lock_wanted)
 		return LOCK_AGAIN_MS;
+	if (attempt->members.is_frozen && !attempt->members.is_settled)
+		return SETTLE_AGAIN_MS;
 	if (attempt->is_takeover && !attempt->members.cgroup && attempt->has_leader_ended)
 		return LOOK_AGAIN_MS; /* nothing tells when they end */
 	if (attempt->deadline_ns == NEVER_NS)
@@ -278,6 +303,8 @@ static void turn(struct shim *shim)
 			output_move(&attempt->outputs[i], 1);
 	if (items[0].revents)
 		take_signals(shim);
+	if (attempt->members.is_frozen)
+		members_settle(&attempt->members);
 	if (items[3].revents) {
 		attempt->has_leader_ended = true;
 		attempt->members.leader = 0;
@@ -330,8 +357,8 @@ void watch_attempt(struct shim *shim)
 		advance(attempt);
 	}
 	move_rest(attempt);
-	if (attempt->was_frozen && !attempt->record.has_left_running)
-		members_freeze(&attempt->members, false); /* the group is used again */
+	if (attempt->was_frozen)
+		members_freeze(&attempt->members, false); /* the group is used again, or what is left goes on in it */
 	if (attempt->record.has_left_running)
 		hand_over_left_running(shim);
 	note_output(shim);

@@ -10,7 +10,7 @@
  *   shim → daemon    STARTED, ENDED, REFUSED
  *
  * Signals to a shim (blocked from birth, read from a signalfd): SIGTERM = ask the attempt's process group to end; SIGUSR1 =
- * kill the whole set; SIGUSR2 = freeze; SIGCONT = thaw. Without an attempt they are ignored.
+ * kill the whole set; WIRE_SIGNAL_FREEZE = freeze (value 1) or thaw (value 0). Without an attempt they are ignored.
  *
  * What arrives before the START does not count, so the daemon sends signals for an attempt after its STARTED. SIGTERM thaws
  * a frozen attempt first; after the end of the leader it goes to each process that is left.
@@ -31,12 +31,16 @@
  */
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "keeper/record.h"
 
+/* One real-time signal for both, so that they arrive in the order in which they were sent. */
+#define WIRE_SIGNAL_FREEZE (SIGRTMIN + 6)
+
 enum {
-	WIRE_PROTOCOL = 1,
+	WIRE_PROTOCOL = 2,
 	WIRE_DAEMON_FD = 3,        /* the daemon's end of the keeper's socket, at its start */
 	WIRE_INLINE_MAX = 48 << 10, /* larger START payloads come in a memfd */
 	WIRE_HELPER_MAX = 32 << 10,

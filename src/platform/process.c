@@ -34,7 +34,7 @@ static bool read_field(const char **at, int first, int last, uint64_t *ret)
 
 int process_parse_stat(const char *text, size_t length, struct process_stat *ret)
 {
-	uint64_t parent, session, start;
+	uint64_t parent, session, threads, start;
 	char rest[STAT_MAX];
 	const char *at = memrchr(text, ')', length);
 	size_t rest_length;
@@ -45,11 +45,17 @@ int process_parse_stat(const char *text, size_t length, struct process_stat *ret
 	memcpy(rest, at + 2, rest_length);
 	rest[rest_length] = '\0';
 	at = rest + 1;
-	if (!read_field(&at, 4, 4, &parent) || !read_field(&at, 5, 6, &session) || !read_field(&at, 7, 22, &start))
+	if (!read_field(&at, 4, 4, &parent) || !read_field(&at, 5, 6, &session) ||
+	    !read_field(&at, 7, 20, &threads) || !read_field(&at, 21, 22, &start))
 		return -EINVAL;
 	*ret = (struct process_stat){ .parent = (pid_t)parent, .session = (pid_t)session, .state = rest[0],
-		                      .start_ticks = start };
+		                      .threads = threads, .start_ticks = start };
 	return 0;
+}
+
+bool process_is_over(const struct process_stat *stat)
+{
+	return stat->state == 'X' || (stat->state == 'Z' && stat->threads <= 1);
 }
 
 int process_read_stat(pid_t pid, struct process_stat *ret)
@@ -86,7 +92,7 @@ int process_open_started(pid_t pid, uint64_t start_ticks)
 	r = process_read_stat(pid, &stat);
 	if (r < 0)
 		return r;
-	if (stat.start_ticks != start_ticks || stat.state == 'Z' || process_has_ended(fd))
+	if (stat.start_ticks != start_ticks || process_is_over(&stat) || process_has_ended(fd))
 		return -ESRCH;
 	return TAKE_FD(fd);
 }
@@ -94,6 +100,16 @@ int process_open_started(pid_t pid, uint64_t start_ticks)
 int process_signal(int pidfd, int signal_number)
 {
 	return syscall(SYS_pidfd_send_signal, pidfd, signal_number, NULL, 0) < 0 ? -errno : 0;
+}
+
+int process_signal_value(int pidfd, int signal_number, int value)
+{
+	siginfo_t info = { .si_signo = signal_number, .si_code = SI_QUEUE };
+
+	info.si_pid = getpid();
+	info.si_uid = getuid();
+	info.si_value.sival_int = value;
+	return syscall(SYS_pidfd_send_signal, pidfd, signal_number, &info, 0) < 0 ? -errno : 0;
 }
 
 int process_signal_group(int pidfd, pid_t pid, int signal_number)
@@ -131,9 +147,10 @@ static void add_row(struct process_table *table, const char *name)
 	if (name[0] < '0' || name[0] > '9' || table->count >= PROCESS_TABLE_MAX)
 		return;
 	pid = (pid_t)strtol(name, NULL, 10);
-	if (pid >= PROCESS_PID_MAX || process_read_stat(pid, &stat) < 0 || stat.state == 'Z' || stat.state == 'X')
+	if (pid >= PROCESS_PID_MAX || process_read_stat(pid, &stat) < 0 || process_is_over(&stat))
 		return;
-	*row = (struct process_row){ .pid = pid, .parent = stat.parent, .session = stat.session };
+	*row = (struct process_row){ .pid = pid, .parent = stat.parent, .session = stat.session, .state = stat.state,
+		                     .start_ticks = stat.start_ticks };
 	table->count++;
 }
 
@@ -184,27 +201,45 @@ static void mark_members(struct process_table *table, pid_t root, pid_t session)
 	}
 }
 
-/* A pidfd pins who is meant; if the parent is still the one of the picture, it is the process of the picture. */
-static bool signal_row(const struct process_row *row, int signal_number)
+void process_look_at_tree(struct process_table *table, pid_t root, pid_t session)
+{
+	fill_table(table);
+	mark_members(table, root, session);
+}
+
+const struct process_row *process_next_member(const struct process_table *table, uint32_t *at)
+{
+	while (*at < table->count) {
+		const struct process_row *row = &table->rows[(*at)++];
+
+		if (is_member(table, row->pid))
+			return row;
+	}
+	return NULL;
+}
+
+/* A pidfd pins who is meant; with the same parent and session it is a member still, and not somebody's with its number. */
+bool process_signal_row(const struct process_row *row, int signal_number)
 {
 	CLEANUP_FD int fd = process_open(row->pid);
 	struct process_stat stat;
 
 	if (fd < 0 || process_read_stat(row->pid, &stat) < 0)
 		return false;
-	if (stat.parent != row->parent || stat.session != row->session)
+	if (stat.parent != row->parent || stat.session != row->session || stat.start_ticks != row->start_ticks)
 		return false;
 	return process_signal(fd, signal_number) == 0;
 }
 
 unsigned process_signal_tree(struct process_table *table, pid_t root, pid_t session, int signal_number)
 {
+	const struct process_row *row;
 	unsigned reached = 0;
+	uint32_t at = 0;
 
-	fill_table(table);
-	mark_members(table, root, session);
-	for (uint32_t i = 0; i < table->count; i++)
-		if (is_member(table, table->rows[i].pid) && signal_row(&table->rows[i], signal_number))
+	process_look_at_tree(table, root, session);
+	while ((row = process_next_member(table, &at)) != NULL)
+		if (process_signal_row(row, signal_number))
 			reached++;
 	return reached;
 }

@@ -14,7 +14,8 @@
 struct process_stat {
 	pid_t parent;
 	pid_t session;
-	char state;           /* 'R', 'S', 'Z' … */
+	char state;           /* 'R', 'S', 'Z' … of its first thread */
+	uint64_t threads;     /* zombies among them; more than 1 in state 'Z': the first thread has ended, others live */
 	uint64_t start_ticks; /* hundredths of a second since boot */
 };
 
@@ -23,6 +24,9 @@ struct process_stat {
  * 0 or -EINVAL.
  */
 int process_parse_stat(const char *text, size_t length, struct process_stat *ret);
+
+/* True when nothing of the process runs any more: what is left waits to be reaped. */
+bool process_is_over(const struct process_stat *stat);
 
 /* The stat of a process now. 0, -ESRCH when there is none, or -errno. */
 int process_read_stat(pid_t pid, struct process_stat *ret);
@@ -38,6 +42,12 @@ int process_open_started(pid_t pid, uint64_t start_ticks);
 
 /* Sends a signal through a pidfd. 0, -ESRCH when it is over, or -errno. */
 int process_signal(int pidfd, int signal_number);
+
+/*
+ * Sends a real-time signal with a value. Those of one number arrive in the order in which they were sent. 0, -ESRCH, -EAGAIN
+ * when the user has too many signals pending, or -errno.
+ */
+int process_signal_value(int pidfd, int signal_number, int value);
 
 /*
  * Sends a signal to the process group that the process of `pidfd`, with pid `pid`, leads. Only while that process lives,
@@ -63,9 +73,22 @@ struct process_table {
 		pid_t pid;
 		pid_t parent;
 		pid_t session;
+		char state;
+		uint64_t start_ticks;
 	} rows[PROCESS_TABLE_MAX];
 	uint8_t members[PROCESS_PID_MAX / 8]; /* a bit for each pid */
 };
+
+/*
+ * Takes a picture of all processes and marks the descendants of `root` (not itself) and, unless `session` is 0, all
+ * processes of that session and their descendants. process_next_member() steps through them by ascending pid: *at is 0
+ * before the first; NULL after the last.
+ */
+void process_look_at_tree(struct process_table *table, pid_t root, pid_t session);
+const struct process_row *process_next_member(const struct process_table *table, uint32_t *at);
+
+/* Sends a signal to the process of a row if it is still the one of the picture. True when it was reached. */
+bool process_signal_row(const struct process_row *row, int signal_number);
 
 /*
  * Sends a signal to all descendants of `root` (not to itself), and, unless `session` is 0, to all processes of that session

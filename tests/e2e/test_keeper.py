@@ -4,6 +4,7 @@ The keeper starts a little program as its daemon, which passes the socket it was
 to end. So the test itself says what a daemon would say, and can die as one would.
 """
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -25,6 +26,7 @@ import harness
 import wire
 
 LIMIT_S = 20
+LIBC = ctypes.CDLL(None, use_errno=True)
 F_OFD_SETLK = 37
 NS = 10**9
 MIB = 1 << 20
@@ -122,6 +124,12 @@ class Shim:
 
     def signal(self, number):
         signal.pidfd_send_signal(self.pidfd, number)
+
+    def freeze(self, frozen=True):
+        assert LIBC.sigqueue(self.pid, signal.SIGRTMIN + 6, ctypes.c_void_p(int(frozen))) == 0
+
+    def thaw(self):
+        self.freeze(False)
 
     def kill(self):
         self.signal(signal.SIGKILL)
@@ -764,7 +772,7 @@ def test_kill_of_one_that_ignores_terminate(either_world):
 
 
 def test_signals_without_an_attempt_are_forgotten(shim):
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT, signal.SIGRTMIN + 6):
         shim.signal(number)
     assert ended_by(shim.run(['/bin/true'])[0]) == 0
     shim.signal(signal.SIGUSR1)
@@ -790,15 +798,236 @@ def test_freeze_and_thaw(either_world):
     attempt = shim.send(['/bin/sh', '-c', f'setsid sh -c "echo \\$\\$; cat {fifo}" & echo $$; wait'])
     attempt.started()
     pids = list(map(int, lines_of(attempt, 2)))
-    shim.signal(signal.SIGUSR2)
+    shim.freeze()
     for pid in pids:
         harness.wait_until(lambda: is_stopped(either_world, pid), LIMIT_S, 'a frozen process')
-    shim.signal(signal.SIGCONT)
+    shim.thaw()
     for pid in pids:
         harness.wait_until(lambda: not is_stopped(either_world, pid), LIMIT_S, 'a thawed process')
     with open(fifo, 'w') as file:
         file.write('on')
     assert ended_by(attempt.ended()) == 0
+
+
+def stands_still(world, path, by):
+    """True when a file has not grown while another shim ran a task."""
+    before = os.path.getsize(path)
+    assert ended_by(by.run(['/bin/true'])[0]) == 0
+    return os.path.getsize(path) == before
+
+
+def moving(root):
+    """Descendants of a process that are not stopped."""
+    parents = {}
+    for name in filter(str.isdigit, os.listdir('/proc')):
+        fields = harness.stat_fields(int(name))
+        if fields and fields[0] not in (b'Z', b'X'):
+            parents[int(name)] = (int(fields[1]), fields[0])
+
+    def is_below(pid):
+        while pid in parents and pid != root:
+            pid = parents[pid][0]
+        return pid == root
+    return [pid for pid, (_, state) in parents.items() if pid != root and state != b'T' and is_below(pid)]
+
+
+def wait_frozen(world, shim):
+    """Until the whole tree of the shim's attempt is frozen or stopped."""
+    if world.cgroup():
+        harness.wait_until(lambda: is_stopped(world, shim.pid), LIMIT_S, 'a frozen group')
+    else:
+        harness.wait_until(lambda: not moving(shim.pid) and not moving(shim.pid), LIMIT_S, 'a stopped tree')
+
+
+def wait_grown(path, limit_s=LIMIT_S):
+    before = os.path.getsize(path)
+    harness.wait_until(lambda: os.path.getsize(path) > before, limit_s, f'{path} grows')
+
+
+FORKER = """
+import os, sys
+path = sys.argv[1]
+def work():
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            if os.fork() == 0:
+                os.setsid()
+                with open(path, 'ab') as file:
+                    file.write(b'x')
+            os._exit(0)
+        os.waitpid(pid, 0)
+for _ in range(4):
+    if os.fork() == 0:
+        os.setsid()
+        work()
+work()
+"""
+
+
+def test_freeze_of_what_forks_all_the_time(either_world):
+    """Sessions of their own, orphans, children born while we look: all stand still, and all go on."""
+    world = either_world
+    path = harness.write(os.path.join(world.folder, 'count'), '')
+    shim, other = world.shim(0), world.shim(1)
+    attempt = shim.send([sys.executable, '-c', FORKER, path])
+    attempt.started()
+    wait_grown(path)
+    for _ in range(3):
+        shim.freeze()
+        wait_frozen(world, shim)
+        assert all(stands_still(world, path, other) for _ in range(5))
+        shim.thaw()
+        wait_grown(path)
+    shim.freeze()
+    shim.signal(signal.SIGUSR1)
+    attempt.ended()
+    assert stands_still(world, path, other)
+
+
+def test_what_the_task_had_stopped_stays_stopped(either_world):
+    shim = either_world.shim()
+    fifo = os.path.join(either_world.folder, 'fifo')
+    os.mkfifo(fifo)
+    attempt = shim.send(['/bin/sh', '-c', f'cat /dev/zero > /dev/null & kill -STOP $!; echo $!; cat {fifo}; kill -9 $!'])
+    leader = attempt.started().leader_pid
+    stopped = int(lines_of(attempt, 1)[0])
+    harness.wait_until(lambda: harness.stat_fields(stopped)[0] == b'T', LIMIT_S, 'the task stopped it')
+    for _ in range(2):
+        shim.freeze()
+        harness.wait_until(lambda: is_stopped(either_world, leader), LIMIT_S, 'a frozen process')
+        shim.thaw()
+        harness.wait_until(lambda: not is_stopped(either_world, leader), LIMIT_S, 'a thawed process')
+        assert harness.stat_fields(stopped)[0] == b'T'
+    with open(fifo, 'w') as file:
+        file.write('on')
+    assert ended_by(attempt.ended()) == 0
+    harness.wait_gone(stopped)
+
+
+def test_orders_count_in_the_order_they_were_given(either_world):
+    """Both wait for a shim that somebody stopped; the keeper has it go on, and the last word is what holds."""
+    shim = either_world.shim()
+    attempt = shim.send(['/bin/sh', '-c', 'echo up; exec sleep 1000'])
+    leader = attempt.started().leader_pid
+    lines_of(attempt, 1)
+    for frozen in (True, False, True, False):
+        os.kill(shim.pid, signal.SIGSTOP)
+        for number in range(6):
+            shim.freeze(frozen == bool(number % 2))
+        harness.wait_until(lambda: is_stopped(either_world, leader) == frozen, LIMIT_S, f'frozen is {frozen}')
+        assert harness.is_running(shim.pid)
+    shim.signal(signal.SIGTERM)
+    assert ended_by(attempt.ended()) == -signal.SIGTERM
+
+
+def test_shim_killed_while_its_attempt_is_frozen(either_world):
+    """It stays frozen, the successor lets it go on, and what the task wrote before and after is there."""
+    world = either_world
+    shim = world.shim()
+    fifo = os.path.join(world.folder, 'fifo')
+    os.mkfifo(fifo)
+    attempt = shim.send(['/bin/sh', '-c', f'echo before; cat {fifo}; echo after'])
+    leader = attempt.started().leader_pid
+    lines_of(attempt, 1)
+    shim.freeze()
+    harness.wait_until(lambda: world.record(0).is_frozen == 1, LIMIT_S, 'the record tells it')
+    harness.wait_until(lambda: is_stopped(world, leader), LIMIT_S, 'a frozen process')
+    shim.kill()
+    assert world.message(wire.SHIM_GONE)[0].is_taken_over == 1
+    attempt.shim = successor = world.take_shim()
+    harness.wait_until(lambda: world.record(0).shim_pid == successor.pid, LIMIT_S, 'the record names the new shim')
+    assert is_stopped(world, leader) and harness.is_running(leader)
+    successor.thaw()
+    harness.wait_until(lambda: not is_stopped(world, leader), LIMIT_S, 'a thawed process')
+    with open(fifo, 'w') as file:
+        file.write('between\n')
+    assert attempt.ended().state == wire.R_UNKNOWN
+    assert attempt.output() == b'before\nbetween\nafter\n'
+
+
+def test_strays_of_a_frozen_attempt_keep_their_grace(either_world):
+    """Their time stands still too, when the leader had ended before and when it was killed while it was frozen."""
+    world = either_world
+    other = world.shim(1)
+    for is_killed in (False, True):
+        shim = world.shim(0)
+        script = 'sleep 1000 & echo $!; ' + ('exec sleep 1000' if is_killed else 'exit 0')
+        attempt = shim.send(['/bin/sh', '-c', script], grace_ns=NS // 2)
+        leader = attempt.started().leader_pid
+        stray = int(lines_of(attempt, 1)[0])
+        if not is_killed:
+            harness.wait_gone(leader)
+        shim.freeze()
+        harness.wait_until(lambda: is_stopped(world, stray), LIMIT_S, 'a frozen process')
+        if is_killed:
+            harness.signal_process(leader, signal.SIGKILL)
+            harness.wait_gone(leader)
+        begin = time.monotonic()
+        harness.wait_until(lambda: ended_by(other.run(['/bin/true'])[0]) or time.monotonic() - begin > 0.8, 10)
+        assert harness.is_running(stray)
+        shim.thaw()
+        record = attempt.ended()
+        assert not harness.is_running(stray) and record.strays == 1
+        assert ended_by(record) == (-signal.SIGKILL if is_killed else 0)
+
+
+def test_what_is_left_running_is_not_left_frozen(either_world):
+    world = either_world
+    path = harness.write(os.path.join(world.folder, 'count'), '')
+    shim = world.shim()
+    attempt = shim.send(['/bin/sh', '-c', f'(while :; do echo x >> {path}; done) & echo $!; exec sleep 1000'],
+                        flags=wire.LEAVE_RUNNING)
+    leader = attempt.started().leader_pid
+    left = int(lines_of(attempt, 1)[0])
+    shim.freeze()
+    harness.wait_until(lambda: is_stopped(world, left) and is_stopped(world, leader), LIMIT_S, 'frozen processes')
+    harness.signal_process(leader, signal.SIGKILL)
+    assert attempt.ended().has_left_running == 1
+    wait_grown(path)
+    harness.signal_process(left, signal.SIGKILL)
+    harness.wait_gone(left)
+
+
+LEADERLESS = """
+import ctypes, os, sys, threading
+def work():
+    while True:
+        with open(sys.argv[1], 'ab') as file:
+            file.write(b'x')
+threading.Thread(target=work, daemon=True).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit(2) of this thread alone
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != 'x86_64', reason='the number of exit(2) is for x86_64')
+def test_process_whose_first_thread_has_ended(either_world):
+    """/proc shows it as a zombie, but it lives: it is frozen, thawed and killed like any other."""
+    world = either_world
+    path = harness.write(os.path.join(world.folder, 'count'), '')
+    shim, other = world.shim(0), world.shim(1)
+    attempt = shim.send([sys.executable, '-c', LEADERLESS, path])
+    leader = attempt.started().leader_pid
+    harness.wait_until(lambda: harness.stat_fields(leader)[0] == b'Z', LIMIT_S, 'its first thread has ended')
+    wait_grown(path)
+    shim.freeze()
+    harness.wait_until(lambda: stands_still(world, path, other), LIMIT_S, 'nothing moves')
+    assert stands_still(world, path, other)
+    shim.thaw()
+    wait_grown(path)
+    shim.signal(signal.SIGUSR1)
+    assert ended_by(attempt.ended()) == -signal.SIGKILL
+
+
+def test_a_stopped_task_hears_that_it_is_to_end(either_world):
+    """It stopped its whole process group, itself included."""
+    shim = either_world.shim()
+    attempt = shim.send(['/bin/sh', '-c', 'trap "echo bye; exit 3" TERM; echo up; kill -STOP 0; while :; do :; done'])
+    leader = attempt.started().leader_pid
+    harness.wait_until(lambda: harness.stat_fields(leader)[0] == b'T', LIMIT_S, 'it stopped itself')
+    shim.signal(signal.SIGTERM)
+    assert ended_by(attempt.ended()) == 3
+    assert attempt.output() == b'up\nbye\n'
 
 
 @pytest.mark.parametrize('number', [signal.SIGUSR1, signal.SIGTERM])
@@ -808,7 +1037,7 @@ def test_end_of_a_frozen_one(either_world, number):
     attempt = shim.send(['/bin/sh', '-c', 'echo $$; exec sleep 1000'])
     pid = attempt.started().leader_pid
     lines_of(attempt, 1)
-    shim.signal(signal.SIGUSR2)
+    shim.freeze()
     harness.wait_until(lambda: is_stopped(either_world, pid), LIMIT_S, 'a frozen process')
     shim.signal(number)
     assert ended_by(attempt.ended()) == (-signal.SIGKILL if number == signal.SIGUSR1 else -signal.SIGTERM)
@@ -931,7 +1160,7 @@ def test_successor_obeys(either_world):
         assert world.message(wire.SHIM_GONE)[0].is_taken_over == 1
         attempt.shim = successor = world.take_shim()
         harness.wait_until(lambda: world.record(0).shim_pid == successor.pid, LIMIT_S, 'the record names the new shim')
-        successor.signal(signal.SIGUSR2)
+        successor.freeze()
         for pid in pids:
             harness.wait_until(lambda: is_stopped(world, pid), LIMIT_S, 'a frozen process')
         successor.signal(number)

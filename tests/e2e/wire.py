@@ -4,7 +4,7 @@ import array
 import socket
 import struct
 
-PROTOCOL = 1
+PROTOCOL = 2
 RECORD_SIZE = 256
 HEADER_SIZE = 8192
 BASES = 16
@@ -22,11 +22,11 @@ KEEPER = struct.Struct("=IIIiiIQII")
 HELPER_HEAD = struct.Struct("=IIQ")
 START_HEAD = struct.Struct("=IIQQIIQQQIiIIQ")
 SHIM_HEAD = struct.Struct("=II")
-RECORD = struct.Struct("=IIQQII16siiQQQQiiIIQQQ2Q2QII2QQII56x")
+RECORD = struct.Struct("=IIQQII16siiQQQQiiIIQQQ2Q2QII2QQIII52x")
 RECORD_FIELDS = ("crc state task nonce attempt cgroup_base boot_id shim_pid leader_pid shim_start leader_start started_ns "
                  "ended_ns wait_status start_errno start_stage strays user_us system_us memory_peak_bytes output_bytes "
                  "output_bytes1 output_dropped output_dropped1 is_oom_killed has_left_running output_gap_at output_gap_at1 "
-                 "stray_grace_ns start_flags cgroup_serial").split()
+                 "stray_grace_ns start_flags cgroup_serial is_frozen").split()
 assert RECORD.size == RECORD_SIZE and KEEPER.size == 40 and START_HEAD.size == 80
 
 
