@@ -9,6 +9,7 @@
 
 #include "base/limits.h"
 #include "base/paths.h"
+#include "keeper/handover.h"
 #include "keeper/wire.h"
 #include "platform/cgroup.h"
 #include "platform/spawn.h"
@@ -25,6 +26,13 @@ enum {
 	TELL_FAILED = 1 << 2, /* the shim that was asked for died before the daemon heard of it */
 };
 
+/* The last thing a shim left in its socket, with its descriptors. */
+struct legacy {
+	struct handover message;
+	int fds[HANDOVER_FDS];
+	bool is_there;
+};
+
 struct keeper_shim {
 	pid_t pid;    /* 0 = none; then the descriptors are −1 */
 	int pidfd;
@@ -33,6 +41,7 @@ struct keeper_shim {
 	uint8_t tell;
 	bool is_gone_taken_over;
 	pid_t gone_pid;
+	struct legacy legacy; /* of one that died while no successor could be started; kept, or the task would see SIGPIPE */
 };
 
 enum guardian_wish {

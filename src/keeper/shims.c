@@ -13,17 +13,12 @@
 #include "keeper/shim.h"
 #include "platform/socketpass.h"
 
-/* The last thing a shim left in its socket, with its descriptors. */
-struct legacy {
-	struct handover message;
-	int fds[HANDOVER_FDS];
-	bool is_there;
-};
-
 void shims_init(struct keeper *keeper)
 {
 	for (uint32_t slot = 0; slot < LIMIT_SLOTS; slot++)
-		keeper->shims[slot] = (struct keeper_shim){ .pidfd = -1, .channel = -1, .handover = -1 };
+		keeper->shims[slot] = (struct keeper_shim){
+			.pidfd = -1, .channel = -1, .handover = -1, .legacy = { .fds = { -1, -1, -1, -1 } }
+		};
 }
 
 static void tell(struct keeper *keeper, struct keeper_shim *shim, uint8_t what)
@@ -138,19 +133,8 @@ static int spawn_shim(struct keeper *keeper, uint32_t slot, const char *mode, co
 	return r;
 }
 
-int shims_spawn(struct keeper *keeper, uint32_t slot, bool takes_over)
-{
-	if (slot >= LIMIT_SLOTS)
-		return -EINVAL;
-	if (keeper->shims[slot].pid != 0) {
-		tell(keeper, &keeper->shims[slot], TELL_SHIM); /* there is one: that is what was wanted */
-		return 0;
-	}
-	return spawn_shim(keeper, slot, takes_over ? SHIM_MODE_TAKE_OVER : SHIM_MODE_SERVE, NULL);
-}
-
 /* Nobody needs to hear of this one: it listens to what was left running, until that ends. */
-static void spawn_drain(struct keeper *keeper, uint32_t slot, const struct legacy *legacy)
+static int spawn_drain(struct keeper *keeper, uint32_t slot, const struct legacy *legacy)
 {
 	struct spawned spawned;
 	struct ends ends;
@@ -163,6 +147,28 @@ static void spawn_drain(struct keeper *keeper, uint32_t slot, const struct legac
 	else
 		fd_close(&spawned.pidfd);
 	close_ends(&ends);
+	return r;
+}
+
+/* What could not be handed on when its shim died is handed on now. */
+int shims_spawn(struct keeper *keeper, uint32_t slot, bool takes_over)
+{
+	struct legacy *legacy = slot < LIMIT_SLOTS ? &keeper->shims[slot].legacy : NULL;
+	int r = 0;
+
+	if (!legacy)
+		return -EINVAL;
+	if (keeper->shims[slot].pid != 0) {
+		tell(keeper, &keeper->shims[slot], TELL_SHIM); /* there is one: that is what was wanted */
+		return 0;
+	}
+	if (takes_over)
+		r = spawn_shim(keeper, slot, SHIM_MODE_TAKE_OVER, legacy->is_there ? legacy : NULL);
+	else if (legacy->is_there)
+		r = spawn_drain(keeper, slot, legacy);
+	if (r == 0)
+		close_legacy(legacy);
+	return r < 0 || takes_over ? r : spawn_shim(keeper, slot, SHIM_MODE_SERVE, NULL);
 }
 
 /* True when the shim died with an attempt under way, by what it handed over. */
@@ -201,7 +207,7 @@ static void on_death(struct keeper *keeper, uint32_t slot)
 	fd_close(&shim->channel);
 	fd_close(&shim->handover);
 	if (legacy.is_there && legacy.message.is_left_running) {
-		spawn_drain(keeper, slot, &legacy);
+		r = spawn_drain(keeper, slot, &legacy);
 	} else if (is_under_way(keeper, slot, &legacy)) {
 		log_warning("slot %u: its shim died with an attempt under way; another takes over", slot);
 		r = spawn_shim(keeper, slot, SHIM_MODE_TAKE_OVER, &legacy);
@@ -209,9 +215,13 @@ static void on_death(struct keeper *keeper, uint32_t slot)
 	shim->is_gone_taken_over = shim->pid != 0;
 	if (shim->pid != 0)
 		shim->tell &= (uint8_t)~TELL_FAILED;
-	if (r < 0)
-		log_error("slot %u: no shim can be put over what is left (errno %d)", slot, -r);
-	close_legacy(&legacy);
+	if (r == 0 || !legacy.is_there) {
+		close_legacy(&legacy);
+		return;
+	}
+	log_error("slot %u: no shim can be put over what is left (errno %d)", slot, -r);
+	close_legacy(&shim->legacy);
+	shim->legacy = legacy;
 }
 
 bool shims_on_exit(struct keeper *keeper, pid_t pid)

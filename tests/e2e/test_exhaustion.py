@@ -544,6 +544,61 @@ def test_no_process_for_a_helper(make_drover):
 
 
 @pytest.mark.limit(60)
+def test_no_process_for_a_successor(make_drover):
+    """A shim dies and no other can be put over its task: nobody gets SIGPIPE, and it is tried again until one can."""
+    drover = make_drover()
+    with control_group(drover, 'pids') as put:
+        gate, wrote = drover.gate(), os.path.join(drover.folder, 'wrote')
+        task = drover.shell(f'echo one; {gate.wait}; echo two && echo yes > {wrote}')
+        drover.wait_state(task, 'running')
+        harness.wait_until(lambda: drover.log(task) == b'one\n', 20, 'it has begun')
+        shim = drover.shim_of(task)
+        drover.before = []
+        no_more_processes(put)
+        put('pids.max', int(harness.read(os.path.join(put.path, 'pids.current'))) - 1)  # its place is not given again
+        harness.signal_process(shim, signal.SIGKILL)
+        harness.wait_gone(shim)
+        harness.wait_until(lambda: 'no shim can be put over' in drover.daemon_log(), 20, 'the keeper tried')
+        assert drover.task(task)['conditions'] == ['lost-shim'] and drover.state_of(task) == 'running'
+        check_status(drover)
+        gate.open()
+        harness.wait_until(lambda: os.path.exists(wrote), 20, 'the task could write')
+        put('pids.max', 'max')
+        done = drover.wait_final(task)  # by the daemon's asking again, every few seconds
+        assert (done['state'], done['attempt']) == ('lost', 1) and 'shim died' in done['cause']
+        assert drover.log(task) == b'one\ntwo\n'
+        still_works(drover)
+
+
+@pytest.mark.limit(60)
+def test_shim_dies_between_start_and_saying_so(make_drover):
+    """Its record says that the task runs, its message was never sent: the task runs for the daemon, too."""
+    drover = make_drover()
+    drover.wait_final(drover.shell('exit 0', '-j', 1))
+    shims = [pid for pid in harness.children_of(drover.keeper_pid())
+             if harness.read_proc(pid, 'comm') == b'drover-shim\n']
+    assert len(shims) == 1
+    tracer = subprocess.Popen(['strace', '-o', '/dev/null', '-e', 'trace=sendmsg', '-e',
+                               'inject=sendmsg:signal=SIGKILL:when=2',  # the handover, then STARTED
+                               '-p', str(shims[0])], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    line = tracer.stderr.readline()
+    if b'attached' not in line:
+        tracer.wait()
+        pytest.skip(f'strace cannot attach here: {line.decode()}')
+    gate, ran = drover.gate(), os.path.join(drover.folder, 'ran')
+    task = drover.shell(f'echo ran >> {ran}; {gate.wait}', '-j', 1)
+    harness.wait_gone(shims[0])
+    tracer.wait()
+    tracer.stderr.close()
+    running = drover.wait_state(task, 'running')
+    assert running['conditions'] == ['lost-shim'] and running['started_at']
+    gate.open()
+    done = drover.wait_final(task)
+    assert (done['state'], done['attempt']) == ('lost', 1)
+    assert harness.read(ran) == 'ran\n'
+
+
+@pytest.mark.limit(60)
 @pytest.mark.parametrize('room', [0, 1], ids=['no-daemon', 'no-thread'])
 def test_no_process_for_the_daemon(make_drover, room):
     """The keeper cannot start it, or it cannot start its thread: tried again with pauses, and tasks do not notice."""

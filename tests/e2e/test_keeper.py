@@ -572,6 +572,8 @@ def test_refused_unless_armed_for_this_start(world):
     shim.send(['/bin/true'], arm=False)
     kind, record = shim.message()
     assert kind == wire.REFUSED and record.task != 77  # it names its START, not what the record says
+    armed = world.record(5)
+    assert (armed.task, armed.attempt, armed.state) == (77, 1, wire.ARMED)
     fd = world.open_slots()
     assert world.try_lock(fd, 5)  # as another shim of the slot would hold it
     shim.send(['/bin/true'], arm=False)
