@@ -234,10 +234,38 @@ static void add_dependencies(struct buf *out, const json_t *after)
 	}
 }
 
+/* Every attempt in a line; the paths of the logs are what 'logs --attempt' reads. */
+static void add_attempts(struct cli *cli, const json_t *attempts)
+{
+	static const struct grid_column columns[] = {
+		{ .title = "ATTEMPT", .is_right = true }, { .title = "STATE", .is_state = true }, { .title = "STARTED" },
+		{ .title = "TIME", .is_right = true },    { .title = "CAUSE" },                   { .title = "LOG" },
+	};
+	struct grid grid = { .columns = columns, .column_count = ARRAY_SIZE(columns) };
+	char text[UNITS_TEXT_MAX];
+	json_t *attempt;
+	size_t i;
+
+	json_array_foreach (attempts, i, attempt) {
+		const json_t *duration = json_object_get(attempt, "duration_s");
+
+		grid_add_format(&grid, "%lld", (long long)json_integer_value(json_object_get(attempt, "attempt")));
+		grid_add(&grid, text_of(attempt, "state"));
+		grid_add(&grid, text_of(attempt, "started_at"));
+		grid_add(&grid, json_is_number(duration) ? units_format_duration(results_ns(duration), text) : "");
+		grid_add(&grid, text_of(attempt, "cause"));
+		grid_add(&grid, text_of(attempt, "log_path"));
+	}
+	if (grid.row_count > 0)
+		buf_add_byte(&cli->out, '\n');
+	if (grid.row_count > 0)
+		grid_finish(&grid, &cli->out, 0, cli->has_out_colour); /* paths are to be copied, so they are not cut */
+}
+
 static void print_details(struct cli *cli, const json_t *details)
 {
 	static const char *const skipped_task[] = { "command", NULL };
-	static const char *const skipped_rest[] = { "task", "wait", "spec", "after", NULL };
+	static const char *const skipped_rest[] = { "task", "wait", "spec", "after", "attempts", NULL };
 	const json_t *task = json_object_get(details, "task");
 	int result = api_method_info(API_TASK_SHOW)->result;
 	CLEANUP_BUF struct buf command = BUF_INIT;
@@ -250,6 +278,18 @@ static void print_details(struct cli *cli, const json_t *details)
 	add_facts(&cli->out, details, result, skipped_rest);
 	add_dependencies(&cli->out, json_object_get(details, "after"));
 	add_fact(&cli->out, "waits", json_object_get(json_object_get(details, "wait"), "text"));
+	add_attempts(cli, json_object_get(details, "attempts"));
+}
+
+static json_t *complete_all(int object, const json_t *list)
+{
+	json_t *complete = json_array();
+	json_t *item;
+	size_t i;
+
+	json_array_foreach (list, i, item)
+		json_array_append_new(complete, cli_complete(object, item));
+	return complete;
 }
 
 /* {…the task's fields, …the other fields}: `show --json`. */
@@ -259,6 +299,8 @@ static json_t *flatten(const json_t *details)
 	json_t *flat = cli_complete(cli_object_of(result, "task"), json_object_get(details, "task"));
 	json_t *rest = cli_complete(result, details);
 
+	json_object_set_new(rest, "attempts",
+	                    complete_all(cli_object_of(result, "attempts"), json_object_get(rest, "attempts")));
 	json_object_del(rest, "task");
 	json_object_update(flat, rest);
 	json_decref(rest);

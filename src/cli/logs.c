@@ -1,6 +1,7 @@
 /*
  * logs.c - `drover logs`: what a task wrote.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -38,6 +39,7 @@ struct reading {
 	const struct logs_options *options;
 	uint64_t id;
 	uint64_t batch;
+	json_int_t attempts; /* that it has had */
 	char *path;
 	struct logfile file;
 	struct output output;
@@ -106,6 +108,7 @@ static int show_task(struct reading *reading, const char *ref)
 	if (!details)
 		return status;
 	reading->id = (uint64_t)json_integer_value(json_object_get(task, "id"));
+	reading->attempts = json_integer_value(json_object_get(task, "attempt"));
 	reading->batch = (uint64_t)json_integer_value(json_object_get(task, "batch"));
 	set_path(reading, task);
 	json_decref(details);
@@ -158,6 +161,11 @@ static int print_logs(struct reading *reading, const char *ref)
 		return status;
 	code = copy(reading);
 	output_end(&reading->output);
+	if (code == -ENOENT && reading->options->attempt.is_set) {
+		cli_tell(reading->cli, "#%llu has no attempt %llu: it has had %lld", (unsigned long long)reading->id,
+		         (unsigned long long)reading->options->attempt.value, (long long)reading->attempts);
+		return CLI_USAGE;
+	}
 	if (code < 0) {
 		cli_tell(reading->cli, "cannot read the log of #%llu, '%s': %s", (unsigned long long)reading->id,
 		         reading->path, strerror(-code));

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "daemon/daemon.h"
+#include "daemon/history.h"
 #include "daemon/start_message.h"
 
 static const char *const event_kinds[] = {
@@ -99,7 +100,9 @@ static json_t *cause_or_null(const struct task *task, const char *detail)
 /* From the start of the latest attempt to its end, or until now. */
 static json_t *duration_or_null(const struct daemon *daemon, const struct task *task)
 {
-	uint64_t end = task->ended_ns ? task->ended_ns : daemon->now_ns;
+	/* An end before the start is that of the attempt before. */
+	bool has_ended = task->ended_ns > 0 && task->ended_ns >= task->started_ns;
+	uint64_t end = has_ended ? task->ended_ns : daemon->now_ns;
 
 	if (task->started_ns == 0)
 		return json_null();
@@ -219,7 +222,7 @@ static void set_outcome(struct daemon *daemon, json_t *object, const struct task
 	set(object, "branch", field_or_null(texts->result, "branch"));
 }
 
-static json_t *log_path_of(const struct daemon *daemon, uint64_t task, uint32_t attempt)
+json_t *present_log_path(const struct daemon *daemon, uint64_t task, uint32_t attempt)
 {
 	char name[64];
 
@@ -231,7 +234,7 @@ static json_t *log_path_of(const struct daemon *daemon, uint64_t task, uint32_t 
 
 static json_t *log_path_or_null(const struct daemon *daemon, const struct task *task)
 {
-	return log_path_of(daemon, task->id, task->attempt);
+	return present_log_path(daemon, task->id, task->attempt);
 }
 
 json_t *present_task(struct daemon *daemon, uint32_t index)
@@ -274,6 +277,34 @@ size_t present_task_size(const struct daemon *daemon, uint32_t index)
 	size_t spec = strlen(roster_task(&daemon->roster, index)->spec);
 
 	return BESIDES + MIN(2 * spec, (size_t)ESCAPED * (PRESENT_TEXT_MAX + PRESENT_LABEL_MAX));
+}
+
+static json_t *output_bytes_or_null(const struct usage *usage)
+{
+	return usage->is_known ? json_integer((json_int_t)usage->output_bytes) : json_null();
+}
+
+json_t *present_attempt(const struct daemon *daemon, const struct task *task, const struct roster_task *texts)
+{
+	json_t *object = json_object();
+	bool has_ended = !task_state_is_active(task->state);
+
+	set(object, "attempt", json_integer(task->attempt));
+	set(object, "state", json_string(task_state_name(task->state)));
+	set(object, "cause", has_ended ? cause_or_null(task, texts->detail) : json_null());
+	set(object, "exit_code", has_ended && task->exit_code >= 0 ? json_integer(task->exit_code) : json_null());
+	set(object, "signal", has_ended ? signal_name(task->exit_signal) : json_null());
+	set(object, "start_error", has_ended ? start_error_or_null(task) : json_null());
+	set(object, "started_at", time_or_null(task->started_ms));
+	set(object, "ended_at", has_ended ? time_or_null(task->ended_ms) : json_null());
+	set(object, "duration_s", duration_or_null(daemon, task));
+	set(object, "peak_memory_bytes",
+	    task->usage.is_known ? json_integer((json_int_t)task->usage.memory_peak_bytes) : json_null());
+	set(object, "cpu_s", task->usage.is_known ? seconds(task->usage.cpu_us * NS_PER_US) : json_null());
+	set(object, "output_bytes", output_bytes_or_null(&task->usage));
+	set(object, "worktree", field_or_null(texts->result, "path"));
+	set(object, "branch", field_or_null(texts->result, "branch"));
+	return object;
 }
 
 static json_t *present_dependency(struct daemon *daemon, const struct core_dependency *dependency)
@@ -396,11 +427,6 @@ static json_t *present_conditions(const struct roster_task *texts)
 	return list;
 }
 
-static json_t *output_bytes_or_null(const struct usage *usage)
-{
-	return usage->is_known ? json_integer((json_int_t)usage->output_bytes) : json_null();
-}
-
 static void set_usage(json_t *object, const struct usage *usage)
 {
 	set(object, "output_bytes", output_bytes_or_null(usage));
@@ -430,6 +456,7 @@ json_t *present_details(struct daemon *daemon, uint32_t index)
 	set(object, "spec", strlen(texts->spec) <= PRESENT_SPEC_MAX ? json_incref(spec) : json_null());
 	set(object, "cwd", string(directory));
 	set(object, "after", after);
+	set(object, "attempts", history_present(daemon, index));
 	set_usage(object, &task->usage);
 	set(object, "pid", pid > 0 ? json_integer(pid) : json_null());
 	set(object, "conditions", present_conditions(texts));
@@ -496,7 +523,7 @@ static json_t *event_object(struct daemon *daemon, const struct turn_event *even
 	}
 	task = core_task_at(daemon->core, index);
 	set(object, "name", string_or_null(roster_task(&daemon->roster, index)->name));
-	set(object, "log_path", log_path_of(daemon, event->task, event->attempt));
+	set(object, "log_path", present_log_path(daemon, event->task, event->attempt));
 	if (!is_as_logged(task, event)) {
 		set_logged_outcome(object, event);
 		return object;

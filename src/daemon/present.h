@@ -11,6 +11,7 @@
 #include "store/store.h"
 
 struct daemon;
+struct roster_task;
 
 enum {
 	PRESENT_TEXT_MAX = 16 << 10,  /* bytes of a command that are shown, before escaping */
@@ -25,6 +26,12 @@ size_t present_task_size(const struct daemon *daemon, uint32_t index);
 json_t *present_task(struct daemon *daemon, uint32_t index);
 json_t *present_details(struct daemon *daemon, uint32_t index);
 json_t *present_predecessors(struct daemon *daemon, uint64_t task);
+
+/* ATTEMPT for the latest attempt of a task as it is in `task`; without its log_path. New reference. */
+json_t *present_attempt(const struct daemon *daemon, const struct task *task, const struct roster_task *texts);
+
+/* Absolute path of an attempt's log; null for attempt 0. New reference. */
+json_t *present_log_path(const struct daemon *daemon, uint64_t task, uint32_t attempt);
 
 /* EVENT for a line of the event log; fields about the task are as they are now. New reference. */
 json_t *present_event(struct daemon *daemon, const struct store_event *event, enum task_state state);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "daemon/broken.h"
 #include "daemon/daemon.h"
+#include "daemon/history.h"
 #include "daemon/full.h"
 #include "daemon/present.h"
 #include "platform/random.h"
@@ -84,13 +85,15 @@ static void log_event(struct daemon *daemon, struct turn_event *event, const cha
 
 static void log_change(struct daemon *daemon, const struct effect *effect)
 {
-	const struct task *task = core_task_at(daemon->core, effect->index);
+	const struct task *now = core_task_at(daemon->core, effect->index);
+	const struct task *ended = daemon->turn.ended;
+	const struct task *task = ended && ended->id == now->id && ended->attempt == effect->attempt ? ended : now;
 	bool has_ended = task_state_is_final(effect->to) || (effect->to == TASK_QUEUED && effect->from != TASK_STATE_MAX);
 	CLEANUP_BUF struct buf data = BUF_INIT;
 	struct turn_event event = {
 		.task = task->id,
 		.batch = task->batch,
-		.attempt = task->attempt,
+		.attempt = effect->attempt,
 		.exit_code = has_ended ? task->exit_code : -1,
 		.exit_signal = has_ended ? task->exit_signal : 0,
 		.cause = has_ended ? (uint8_t)task->cause.kind : CAUSE_NONE,
@@ -145,18 +148,23 @@ int turn_step(struct daemon *daemon, const struct core_event *event)
 {
 	struct core_event stamped = *event;
 	struct effects effects;
-	uint32_t index;
+	struct task before, ended;
+	uint32_t index = event->kind == CORE_INPUT ? core_index(daemon->core, event->task) : TASK_NONE;
 	int r;
 
+	if (index != TASK_NONE)
+		before = *core_task_at(daemon->core, index);
 	stamped.wall_ms = daemon->now_ms;
 	r = core_step(daemon->core, &stamped, daemon->now_ns, &effects);
 	if (r < 0)
 		return r;
-	if (event->kind == CORE_INPUT) {
-		index = core_index(daemon->core, event->task);
+	if (index != TASK_NONE) {
 		turn_mark_dirty(daemon, index); /* even without a change of state: phase, usage, wishes */
+		if (history_note(daemon, index, &before, event, &ended))
+			daemon->turn.ended = &ended;
 	}
 	turn_absorb(daemon, &effects);
+	daemon->turn.ended = NULL;
 	return 0;
 }
 

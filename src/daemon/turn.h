@@ -56,6 +56,7 @@ struct generation {
 struct turn {
 	struct generation next;
 	struct generation in_flight;
+	const struct task *ended; /* in turn_absorb(): a task as it was at the end of an attempt that another one follows */
 	uint64_t published_seq; /* last event that subscribers could see */
 	uint64_t durable_task;  /* higher ids were given out and may not be remembered yet */
 	uint64_t durable_batch;

@@ -53,11 +53,12 @@ def test_json_lines_have_every_field_of_the_definition(drover):
     assert (events[-1]['kind'], events[-1]['exit_code'], events[-1]['cause']) == ('task.failed', 1, 'exit 1')
 
 
-def test_attempts_of_the_past_are_told_as_they_were(drover):
+@pytest.mark.parametrize('delay', ['0', '1ms'])
+def test_attempts_of_the_past_are_told_as_they_were(drover, delay):
     """An event tells how its own attempt ended, not how the task stands now."""
     marker = os.path.join(drover.folder, 'marker')
     script = f'test -e {marker} || {{ : > {marker}; exit 7; }}'
-    drover.good('run', '--retries', '1', '--retry-delay', '1ms', '--', 'sh', '-c', script)
+    drover.good('run', '--retries', '1', '--retry-delay', delay, '--', 'sh', '-c', script)
     events = [json.loads(line) for line in drover.good('events', '--json').splitlines()]
     again = [event for event in events if event['kind'] == 'task.queued'][-1]
     assert (again['attempt'], again['cause'], again['exit_code']) == (1, 'exit 7', 7)

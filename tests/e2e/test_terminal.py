@@ -92,8 +92,8 @@ def test_values_as_tags_and_titles(drover):
 
 def test_errors_name_hostile_words_visibly(drover):
     for arguments in (['show', '\x1b]0;t\x07'], ['\x1b]0;t\x07'], ['run', '--\x1b]0;t\x07'],
-                      ['run', '--name', 'a\u202e', 'true'],
-                      ['run', '--cwd', '/\x1b[2J', 'true'], ['run', '/no/\x1b[2J/program'], ['run', '-f', '\x1b[2J']):
+                      ['run', '--name', 'a\u202e', 'true'], ['run', '--cwd', '/\x1b[2J', 'true'],
+                      ['run', '/no/\x1b[2J/program'], ['run', '-f', '\x1b[2J']):
         done = drover.run(*arguments, text=False)
         assert done.returncode in (2, 127) and b'\x1b' not in done.stderr and b'\xe2\x80\xae' not in done.stderr, arguments
 
