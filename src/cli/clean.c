@@ -71,6 +71,8 @@ const struct command command_clean = {
 	.name = "clean",
 	.usage = "TASK…   or   --older-than=TIME   or   --all",
 	.summary = "forgets finished tasks and their logs",
+	.arguments = OPTION_VALUES_TASK,
+	.argument_choices = api_final_choices,
 	COMMAND_OPTIONS(clean_rows),
 	.method = API_CLEAN,
 	.handle = handle_clean,

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "cli/complete.h"
 #include "cli/terminal.h"
 #include "version.h"
 
@@ -43,6 +44,7 @@ const struct command *const cli_commands[] = {
 	&command_db_restore,
 	&command_clean,
 	&command_doctor,
+	&command_completion,
 	&command_version,
 	&command_help,
 	NULL,
@@ -232,8 +234,7 @@ void cli_done(struct cli *cli, void *values, struct option_rest *rest)
 	free(rest->texts);
 }
 
-/* The row that the words begin with; *ret_words is how many of them name it. */
-static const struct command *find_command(int argc, char **argv, int *ret_words)
+const struct command *cli_find_command(int argc, char **argv, int *ret_words)
 {
 	for (size_t i = 0; cli_commands[i]; i++) {
 		const char *name = cli_commands[i]->name;
@@ -326,7 +327,9 @@ static int dispatch(struct cli *cli, int argc, char **argv)
 	}
 	if (strcmp(argv[0], "--version") == 0 || strcmp(argv[0], "-V") == 0)
 		return command_version.handle(cli, 0, argv);
-	cli->command = find_command(argc, argv, &words);
+	if (strcmp(argv[0], "__complete") == 0)
+		return complete_words(cli, argc - 1, argv + 1);
+	cli->command = cli_find_command(argc, argv, &words);
 	if (!cli->command && argv[0][0] == '-') {
 		cli_tell(cli, "unknown option %.80s; options follow the command, as in 'drover run -j 4 …'", argv[0]);
 		return CLI_USAGE;
@@ -399,7 +402,7 @@ static int handle_help(struct cli *cli, int argc, char **argv)
 		cli_print_help(cli, NULL);
 		return CLI_OK;
 	}
-	command = find_command(argc, argv, &words);
+	command = cli_find_command(argc, argv, &words);
 	if (!command && argc == 1 && list_names(argv[0], names) > 0) {
 		print_group_help(cli, argv[0]);
 		return CLI_OK;
@@ -414,6 +417,7 @@ const struct command command_help = {
 	.name = "help",
 	.usage = "[COMMAND]",
 	.summary = "explains a command, or lists all",
+	.arguments = OPTION_VALUES_DROVER,
 	.method = -1,
 	.handle = handle_help,
 };

@@ -46,6 +46,8 @@ struct command {
 	const char *more;    /* further paragraphs of its help, or NULL */
 	const struct option_row *options;
 	size_t option_count;
+	enum option_values arguments; /* what its arguments are */
+	const char *argument_choices; /* OPTION_VALUES_CHOICES: the words; _TASK: states that make sense, NULL = any */
 	bool runs_commands; /* its options end at the first word that is none */
 	int method;         /* enum api_method that it calls, whose meaning the help quotes; −1 = none */
 	int (*handle)(struct cli *cli, int argc, char **argv); /* arguments behind the name; returns the exit status */
@@ -55,6 +57,9 @@ struct command {
 
 /* Runs the program. Returns its exit status. */
 int cli_main(int argc, char **argv);
+
+/* The row that the words begin with, or NULL; *ret_words is how many of them name it. */
+const struct command *cli_find_command(int argc, char **argv, int *ret_words);
 
 /* The options of a command as the parser wants them. */
 struct option_set cli_option_set(const struct command *command);
@@ -118,6 +123,7 @@ extern const struct command command_daemon_restart, command_daemon_status;      
 extern const struct command command_clean;                                         /* clean.c */
 extern const struct command command_db_check, command_db_backup, command_db_restore;       /* db.c */
 extern const struct command command_doctor;                                        /* doctor.c */
+extern const struct command command_completion;                                   /* completion.c */
 extern const struct command command_version, command_help;                         /* cli.c */
 
 /* Number of a signal by its name, "SIGKILL"; 0 when unknown. */

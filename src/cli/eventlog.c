@@ -261,11 +261,11 @@ const struct command command_events = {
 	.usage = "[-f] [--since=SEQ] [--batch=BATCH] [--task=TASK] [--json]",
 	.summary = "prints the event log: what happened, when, to which task",
 	.more = "Each line begins with the event's number; numbers have no gaps, so a reader that remembers the last one it "
-	        "saw\n"
+		"saw\n"
 		"goes on with --since. With -f the end or death of the daemon is survived, and nothing is told twice. Old "
-	        "events\n"
+		"events\n"
 		"are not kept for ever: what is missing is said. With --json each line is an 'event' of docs/protocol.md, "
-	        "or\n"
+		"or\n"
 		"{\"gap\": {\"from\": SEQ, \"to\": SEQ}} for what is missing.",
 	COMMAND_OPTIONS(events_rows),
 	.method = API_EVENTS_LIST,

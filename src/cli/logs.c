@@ -216,6 +216,7 @@ const struct command command_logs = {
 	.summary = "prints what a task wrote",
 	.more = "Between head and tail of a very long output the middle is not kept; a line says how many bytes are "
 		"missing.",
+	.arguments = OPTION_VALUES_TASK,
 	COMMAND_OPTIONS(logs_rows),
 	.method = -1,
 	.handle = handle_logs,

@@ -27,10 +27,9 @@ enum option_values {
 	OPTION_VALUES_DIRECTORY,
 	OPTION_VALUES_TASK,
 	OPTION_VALUES_BATCH,
-	OPTION_VALUES_STATE,
 	OPTION_VALUES_COMMAND, /* a program and its arguments */
-	OPTION_VALUES_SHELL,
 	OPTION_VALUES_DROVER,  /* a command of this program */
+	OPTION_VALUES_CHOICES, /* of a command's arguments: see there */
 	OPTION_VALUES_MAX
 };
 

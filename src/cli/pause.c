@@ -20,7 +20,7 @@ struct pause_options {
 
 static const struct option_row pause_rows[] = {
 	{ 0, "batch", "BATCH", OPTION_TEXT, offsetof(struct pause_options, batch),
-	  .meaning = "only this batch: id or name" },
+	  .meaning = "only this batch: id or name", .values = OPTION_VALUES_BATCH },
 	{ 0, "suspend", NULL, OPTION_FLAG, offsetof(struct pause_options, is_suspending),
 	  .meaning = "also suspend what runs; unpause resumes it" },
 	{ 0, "json", NULL, OPTION_FLAG, offsetof(struct pause_options, is_json), .meaning = "the result as JSON" },
@@ -28,7 +28,7 @@ static const struct option_row pause_rows[] = {
 
 static const struct option_row unpause_rows[] = {
 	{ 0, "batch", "BATCH", OPTION_TEXT, offsetof(struct pause_options, batch),
-	  .meaning = "the pause of this batch: id or name" },
+	  .meaning = "the pause of this batch: id or name", .values = OPTION_VALUES_BATCH },
 	{ 0, "all", NULL, OPTION_FLAG, offsetof(struct pause_options, is_all),
 	  .meaning = "all pauses, those of batches too" },
 	{ 0, "json", NULL, OPTION_FLAG, offsetof(struct pause_options, is_json), .meaning = "the result as JSON" },

@@ -205,6 +205,7 @@ const struct command command_run = {
 	"Exit status: that of a single plain command (127 when there is no such program, 126 when it could not be started\n"
 	"otherwise), else 0 when all succeeded and 1 when not; 130 when interrupted.",
 	COMMAND_OPTIONS(run_rows),
+	.arguments = OPTION_VALUES_COMMAND,
 	.runs_commands = true,
 	.method = API_BATCH_COMMIT,
 	.handle = handle_run,
@@ -217,6 +218,7 @@ const struct command command_add = {
 	.more = INPUT_HELP,
 	.options = run_rows,
 	.option_count = ARRAY_SIZE(run_rows) - RUN_ONLY_ROWS,
+	.arguments = OPTION_VALUES_COMMAND,
 	.runs_commands = true,
 	.method = API_BATCH_COMMIT,
 	.handle = handle_add,

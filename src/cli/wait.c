@@ -22,7 +22,7 @@ struct wait_options {
 static const struct option_row wait_rows[] = {
 	{ 0, "all", NULL, OPTION_FLAG, offsetof(struct wait_options, is_all), .meaning = "all unfinished tasks" },
 	{ 0, "batch", "BATCH", OPTION_TEXT, offsetof(struct wait_options, batch),
-	  .meaning = "the tasks of this batch: id or name" },
+	  .meaning = "the tasks of this batch: id or name", .values = OPTION_VALUES_BATCH },
 	{ 'q', "quiet", NULL, OPTION_FLAG, offsetof(struct wait_options, is_quiet), .meaning = "no summary" },
 	{ 0, "json", NULL, OPTION_FLAG, offsetof(struct wait_options, is_json), .meaning = "the summary as JSON" },
 };
@@ -235,6 +235,8 @@ const struct command command_wait = {
 	.name = "wait",
 	.usage = "TASK…   or   --batch=BATCH   or   --all",
 	.summary = "waits until tasks have ended: status 0 when all succeeded, 1 when not",
+	.arguments = OPTION_VALUES_TASK,
+	.argument_choices = api_unfinished_choices,
 	COMMAND_OPTIONS(wait_rows),
 	.method = -1,
 	.handle = handle_wait,

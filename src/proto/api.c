@@ -121,6 +121,23 @@ const char api_state_choices[] =
 #include "core/task.def"
 	;
 
+#define IF_UNFINISHED_WAITING(name) name "|"
+#define IF_UNFINISHED_ACTIVE(name) name "|"
+#define IF_UNFINISHED_FINAL(name) ""
+#define IF_FINAL_WAITING(name) ""
+#define IF_FINAL_ACTIVE(name) ""
+#define IF_FINAL_FINAL(name) name "|"
+
+const char api_unfinished_choices[] =
+#define STATE(symbol, name, kind, meaning) IF_UNFINISHED_##kind(name)
+#include "core/task.def"
+	;
+
+const char api_final_choices[] =
+#define STATE(symbol, name, kind, meaning) IF_FINAL_##kind(name)
+#include "core/task.def"
+	;
+
 const char api_priority_choices[] =
 #define PRIORITY(symbol, name, ageing) name "|"
 #include "core/words.def"

@@ -101,4 +101,6 @@ char *api_markdown(void);
 
 /* The closed vocabularies of values that clients give, with '|' behind each: states of a task, priorities. */
 extern const char api_state_choices[];
+extern const char api_unfinished_choices[];
+extern const char api_final_choices[];
 extern const char api_priority_choices[];
