@@ -10,7 +10,8 @@
  *     free(status);
  *     drover_close(drover);
  *
- * Texts are UTF-8. A handle may be used by one thread at a time. Functions block; no signals are used, none are ignored
+ * A daemon that does not answer is given up after 30 seconds, or as many as DROVER_PATIENCE in the environment says. Texts
+ * are UTF-8. A handle may be used by one thread at a time. Functions block; no signals are used, none are ignored
  * (writes to a lost daemon never raise SIGPIPE). Link with -ldrover; Linux only.
  */
 #ifndef DROVER_H

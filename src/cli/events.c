@@ -11,6 +11,7 @@ enum {
 	RESUME_ATTEMPTS = CLIENT_RESUME_S * 1000 / RESUME_PAUSE_MS,
 	RESUME_LONG_PAUSE_MS = 1000, /* of who never gives up */
 	TELL_AFTER = 40,
+	SUBSCRIBE_ATTEMPTS = 5, /* the first time; what ends one daemon would end the next one too */
 };
 
 int events_subscribe(struct events *events, const struct events_filter *filter, bool *ret_is_gap)
@@ -26,7 +27,7 @@ int events_subscribe(struct events *events, const struct events_filter *filter, 
 	if (filter->after_seq >= 0)
 		json_object_set_new(params, "after_seq", json_integer(filter->after_seq));
 	result = client_subscribe(events->client, json_incref(params), &error);
-	while (!result && error.code < 0) {
+	for (int i = 1; i < SUBSCRIBE_ATTEMPTS && !result && client_is_lost(&error); i++) {
 		bool is_gap;
 
 		if (client_resume_wait(events->client, &is_gap, &error) < 0)
@@ -69,6 +70,12 @@ static enum event_outcome come_back(struct events *events)
 	return EVENTS_LOST;
 }
 
+/* What came was no event of our protocol: whoever sent it would send it again. */
+static bool is_of_no_use(const struct client_error *error)
+{
+	return error->code < 0 && !client_is_lost(error);
+}
+
 enum event_outcome events_next(struct events *events, int timeout_ms, json_t **ret_event)
 {
 	struct client_error error = { 0 };
@@ -80,6 +87,10 @@ enum event_outcome events_next(struct events *events, int timeout_ms, json_t **r
 	code = client_take_event(events->client, ret_event, &error);
 	if (code > 0)
 		return EVENTS_NEW;
+	if (code < 0 && is_of_no_use(&error)) {
+		events->exit_status = cli_fail(events->cli, &error);
+		return EVENTS_LOST;
+	}
 	if (code < 0) {
 		events->is_lost = true;
 		return come_back(events);
@@ -92,6 +103,10 @@ enum event_outcome events_next(struct events *events, int timeout_ms, json_t **r
 	code = client_take_event(events->client, ret_event, &error);
 	if (code > 0)
 		return EVENTS_NEW;
+	if (code < 0 && is_of_no_use(&error)) {
+		events->exit_status = cli_fail(events->cli, &error);
+		return EVENTS_LOST;
+	}
 	if (code < 0)
 		events->is_lost = true;
 	return EVENTS_NONE;

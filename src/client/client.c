@@ -12,15 +12,19 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/fd.h"
+#include "base/str.h"
 #include "client/connect.h"
 #include "client/stopwatch.h"
 #include "proto/frame.h"
 
 enum {
 	READ_BYTES = 64 << 10,
-	HELLO_WAIT_MS = 30000,
+	PATIENCE_S = 30,
+	PATIENCE_MAX_S = 24 * 3600,
+	EVENTS_MAX = 1 << 16, /* read and not yet asked for */
 	RESUME_PAUSE_MS = 50,
 	OPEN_WAIT_S = 10,
+	ATTEMPTS_MAX = 5, /* of one call */
 	OPEN_PAUSE_MS = 10,
 };
 
@@ -31,6 +35,8 @@ struct client {
 	bool has_started;
 	uint64_t last_id;
 	struct frame input;
+	int patience_ms;
+	json_t *asked;   /* id as text → method, answer not yet come */
 	json_t *answers; /* id as text → whole message, not yet asked for */
 	json_t *events;  /* list of params, oldest first */
 	size_t events_taken;
@@ -40,24 +46,6 @@ struct client {
 	struct client_gap gap;
 };
 
-int client_fail(struct client_error *error, const struct err *cause)
-{
-	*error = (struct client_error){ .code = -1, .exit_status = 3, .cause = *cause };
-	snprintf(error->text, sizeof(error->text), "%s", cause->text);
-	return cause->code;
-}
-
-int client_refuse(struct client_error *error, enum api_error code, const char *format, ...)
-{
-	va_list args;
-
-	*error = (struct client_error){ .code = (int)code, .exit_status = api_error_info(code)->exit_status };
-	va_start(args, format);
-	vsnprintf(error->text, sizeof(error->text), format, args);
-	va_end(args);
-	return -EINVAL;
-}
-
 /* The connection is of no use any more: what was under way is not known to have happened. */
 static int fail_lost(struct client *client, struct client_error *error, int code, const char *what)
 {
@@ -66,8 +54,27 @@ static int fail_lost(struct client *client, struct client_error *error, int code
 	fd_close(&client->fd);
 	frame_done(&client->input);
 	json_object_clear(client->answers);
+	json_object_clear(client->asked);
 	err_set(&cause, code < 0 ? code : -ECONNRESET, "%s", what);
 	return client_fail(error, &cause);
+}
+
+/* The other end does not keep to the protocol: nothing more is believed. */
+static int fail_nonsense(struct client *client, struct client_error *error, const char *format, ...) PRINTF_LIKE(3, 4);
+static int fail_nonsense(struct client *client, struct client_error *error, const char *format, ...)
+{
+	struct err cause = ERR_INIT;
+	char text[ERR_TEXT_MAX];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	fail_lost(client, error, -EBADMSG, "");
+	err_say(&cause, -EBADMSG, "%s", text);
+	client_fail(error, &cause);
+	snprintf(error->hint, sizeof(error->hint), "is it of another version? 'drover daemon restart' starts this one's");
+	return -EBADMSG;
 }
 
 /* An error answer → *error. */
@@ -83,15 +90,64 @@ static void read_error(const json_t *answer, struct client_error *error)
 	snprintf(error->hint, sizeof(error->hint), "%s", hint ? hint : "");
 }
 
-static void take_event(struct client *client, json_t *message)
+/* A notification. Those that are no events are of later versions. */
+static int take_event(struct client *client, const json_t *message, struct client_error *error)
 {
+	const char *method = json_string_value(json_object_get(message, "method"));
 	json_t *event = json_object_get(message, "params");
 	json_int_t seq = json_integer_value(json_object_get(event, "seq"));
+	struct err err = ERR_INIT;
 
+	if (!method || strcmp(method, "event") != 0)
+		return 0;
+	if (api_check_received(API_OBJECT_EVENT, event, &err))
+		return fail_nonsense(client, error, "the daemon sent an event that is none: %s", err.text);
+	if (json_array_size(client->events) - client->events_taken >= EVENTS_MAX)
+		return fail_nonsense(client, error, "the daemon sent %d events and no answer", EVENTS_MAX);
 	if (seq > 0 && (uint64_t)seq > client->seq)
 		client->seq = (uint64_t)seq;
-	if (json_is_object(event))
-		json_array_append(client->events, event);
+	json_array_append(client->events, event);
+	return 0;
+}
+
+/* Steals the message. */
+static int take_answer(struct client *client, json_t *message, struct client_error *error)
+{
+	json_int_t id = json_integer_value(json_object_get(message, "id"));
+	json_t *result = json_object_get(message, "result");
+	const json_t *method;
+	struct err err = ERR_INIT;
+	char key[24];
+	int code = 0;
+
+	snprintf(key, sizeof(key), "%lld", (long long)id);
+	method = json_object_get(client->asked, key);
+	if (!method)
+		code = fail_nonsense(client, error, "the daemon answered request %lld, which was not sent", (long long)id);
+	else if (!result && !json_is_object(json_object_get(message, "error")))
+		code = fail_nonsense(client, error, "the daemon's answer has neither result nor error");
+	else if (result &&
+	         api_check_received(api_method_info((enum api_method)json_integer_value(method))->result, result, &err))
+		code = fail_nonsense(client, error, "the daemon's answer is wrong: %s", err.text);
+	if (code < 0) {
+		json_decref(message);
+		return code;
+	}
+	json_object_del(client->asked, key);
+	json_object_set_new(client->answers, key, message);
+	return 0;
+}
+
+/* An error without an id ends the connection: too slow, too many clients. */
+static int take_end(struct client *client, const json_t *message, struct client_error *error)
+{
+	const json_t *reason = json_object_get(message, "error");
+
+	if (!json_is_object(reason))
+		return fail_nonsense(client, error, "the daemon sent something that is no message");
+	fail_lost(client, error, -ECONNRESET, "the daemon closed the connection");
+	read_error(reason, error);
+	return -ECONNRESET;
 }
 
 /* Sorts one message into answers and events. */
@@ -99,28 +155,15 @@ static int take_message(struct client *client, const char *line, size_t length, 
 {
 	struct err err = ERR_INIT;
 	json_t *message = api_parse(line, length, &err);
-	json_t *id;
-	char key[24];
+	int code;
 
 	if (!message)
-		return fail_lost(client, error, -EBADMSG, "the daemon sent something that is no message");
-	id = json_object_get(message, "id");
-	if (json_is_integer(id)) {
-		snprintf(key, sizeof(key), "%lld", (long long)json_integer_value(id));
-		json_object_set_new(client->answers, key, message);
-		return 0;
-	}
-	if (json_object_get(message, "method"))
-		take_event(client, message);
-	else if (json_object_get(message, "error")) {
-		/* An error without an id ends the connection: too slow, too many clients. */
-		fail_lost(client, error, -ECONNRESET, "the daemon closed the connection");
-		read_error(json_object_get(message, "error"), error);
-		json_decref(message);
-		return -ECONNRESET;
-	}
+		return fail_nonsense(client, error, "the daemon sent something that is no message: %s", err.text);
+	if (json_is_integer(json_object_get(message, "id")))
+		return take_answer(client, message, error);
+	code = json_object_get(message, "method") ? take_event(client, message, error) : take_end(client, message, error);
 	json_decref(message);
-	return 0;
+	return code;
 }
 
 /* Reads what is there. 1 = something came, 0 = nothing now, -errno = lost. */
@@ -179,7 +222,8 @@ static int write_all(struct client *client, const char *bytes, size_t length, st
 		}
 		if (errno != EAGAIN && errno != EINTR)
 			return fail_lost(client, error, -errno, "the connection to the daemon broke");
-		wait_for(client, POLLIN | POLLOUT, -1);
+		if (wait_for(client, POLLIN | POLLOUT, client->patience_ms) == 0)
+			return fail_lost(client, error, -ETIMEDOUT, "the daemon takes no requests");
 		code = read_some(client, error);
 		if (code < 0)
 			return code;
@@ -192,6 +236,7 @@ int client_send(struct client *client, enum api_method method, const char *param
 {
 	CLEANUP_BUF struct buf line = BUF_INIT;
 	uint64_t id = ++client->last_id;
+	char key[24];
 
 	buf_add_format(&line, "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"method\":\"%s\",\"params\":", (unsigned long long)id,
 	               api_method_info(method)->name);
@@ -204,13 +249,31 @@ int client_send(struct client *client, enum api_method method, const char *param
 		return -EMSGSIZE;
 	}
 	*ret_id = id;
+	snprintf(key, sizeof(key), "%llu", (unsigned long long)id);
+	json_object_set_new(client->asked, key, json_integer(method));
 	return write_all(client, line.bytes, line.length, error);
 }
 
-/* As client_receive(), but gives up after `timeout_ms` without a message (−1 = never). */
-static json_t *receive(struct client *client, uint64_t id, int timeout_ms, struct client_error *error)
+/*
+ * Nothing has come for a while. A commit may take as long as the disk does; a daemon that lives tells its status meanwhile.
+ * So that is asked for, and when it does not come either, nobody is there.
+ */
+static int probe(struct client *client, uint64_t *probe_id, struct client_error *error)
+{
+	char key[24];
+
+	snprintf(key, sizeof(key), "%llu", (unsigned long long)*probe_id);
+	if (*probe_id > 0 && !json_object_get(client->answers, key))
+		return fail_lost(client, error, -ETIMEDOUT, "the daemon does not answer");
+	json_object_del(client->answers, key);
+	return client_send(client, API_STATUS, "{}", 2, probe_id, error);
+}
+
+/* With `is_patient` a daemon that shows that it lives may take as long as it likes. */
+static json_t *receive(struct client *client, uint64_t id, bool is_patient, struct client_error *error)
 {
 	json_t *message, *result;
+	uint64_t probe_id = 0;
 	char key[24];
 
 	snprintf(key, sizeof(key), "%llu", (unsigned long long)id);
@@ -219,10 +282,12 @@ static json_t *receive(struct client *client, uint64_t id, int timeout_ms, struc
 
 		if (code < 0)
 			return NULL;
-		if (code == 0 && wait_for(client, POLLIN, timeout_ms) == 0) {
+		if (code > 0 || wait_for(client, POLLIN, client->patience_ms) > 0)
+			continue;
+		if (!is_patient)
 			fail_lost(client, error, -ETIMEDOUT, "the daemon does not answer");
+		if (!is_patient || probe(client, &probe_id, error) < 0)
 			return NULL;
-		}
 	}
 	result = json_incref(json_object_get(message, "result"));
 	if (!result)
@@ -233,12 +298,11 @@ static json_t *receive(struct client *client, uint64_t id, int timeout_ms, struc
 
 json_t *client_receive(struct client *client, uint64_t id, struct client_error *error)
 {
-	return receive(client, id, -1, error);
+	return receive(client, id, true, error);
 }
 
 /* Sends and receives once. Borrows `params`. */
-static json_t *call_once(struct client *client, enum api_method method, const json_t *params, int timeout_ms,
-                         struct client_error *error)
+static json_t *call_once(struct client *client, enum api_method method, const json_t *params, struct client_error *error)
 {
 	char *text = params ? json_dumps(params, JSON_COMPACT) : xstrdup("{}");
 	uint64_t id;
@@ -247,7 +311,7 @@ static json_t *call_once(struct client *client, enum api_method method, const js
 	ASSERT(text);
 	code = client_send(client, method, text, strlen(text), &id, error);
 	free(text);
-	return code < 0 ? NULL : receive(client, id, timeout_ms, error);
+	return code < 0 ? NULL : receive(client, id, method != API_HELLO, error);
 }
 
 static int say_hello(struct client *client, struct client_error *error)
@@ -255,8 +319,15 @@ static int say_hello(struct client *client, struct client_error *error)
 	json_t *params = json_pack("{s:i, s:s}", "protocol", API_PROTOCOL, "client", client->name);
 	json_t *hello;
 
-	hello = call_once(client, API_HELLO, params, HELLO_WAIT_MS, error);
+	hello = call_once(client, API_HELLO, params, error);
 	json_decref(params);
+	if (hello && json_integer_value(json_object_get(hello, "protocol")) != API_PROTOCOL) {
+		client_refuse(error, API_ERROR_PROTOCOL, "the daemon speaks protocol %lld, this program protocol %d",
+		              (long long)json_integer_value(json_object_get(hello, "protocol")), API_PROTOCOL);
+		json_decref(hello);
+		hello = NULL;
+		fd_close(&client->fd);
+	}
 	if (hello) {
 		json_decref(client->hello);
 		client->hello = hello;
@@ -291,6 +362,16 @@ static bool is_ending(const struct client_error *error)
 	       (error->code < 0 && (error->cause.code == -ECONNRESET || error->cause.code == -EPIPE));
 }
 
+static int read_patience_ms(void)
+{
+	const char *text = getenv("DROVER_PATIENCE");
+	uint64_t patience_s;
+
+	if (!text || str_parse_u64(text, PATIENCE_MAX_S, &patience_s) < 0 || patience_s == 0)
+		patience_s = PATIENCE_S;
+	return (int)patience_s * 1000;
+}
+
 int client_open(const struct client_options *options, struct client **ret, struct client_error *error)
 {
 	CLEANUP(stopwatch_done) struct stopwatch watch = STOPWATCH_INIT;
@@ -305,6 +386,8 @@ int client_open(const struct client_options *options, struct client **ret, struc
 	client = xcalloc(1, sizeof(*client));
 	client->name = xstrdup(options->name);
 	client->state_dir = xstrdup(options->state_dir ? options->state_dir : state_dir);
+	client->patience_ms = read_patience_ms();
+	client->asked = json_object();
 	client->answers = json_object();
 	client->events = json_array();
 	client->fd = -1;
@@ -329,6 +412,7 @@ void client_close(struct client *client)
 		return;
 	fd_close(&client->fd);
 	frame_done(&client->input);
+	json_decref(client->asked);
 	json_decref(client->answers);
 	json_decref(client->events);
 	json_decref(client->hello);
@@ -363,8 +447,7 @@ static bool is_repeatable(enum api_method method)
 {
 	return method == API_TASK_LIST || method == API_TASK_SHOW || method == API_TASK_WHY || method == API_STATUS ||
 	       method == API_DAEMON_STATUS || method == API_TASK_CANCEL || method == API_TASK_RELEASE ||
-	       method == API_TASK_SUSPEND || method == API_TASK_RESUME || method == API_CLEAN ||
-	       method == API_EVENTS_LIST;
+	       method == API_TASK_SUSPEND || method == API_TASK_RESUME || method == API_CLEAN || method == API_EVENTS_LIST;
 }
 
 json_t *client_call(struct client *client, enum api_method method, json_t *params, struct client_error *error)
@@ -372,11 +455,12 @@ json_t *client_call(struct client *client, enum api_method method, json_t *param
 	json_t *result;
 	bool is_gap;
 
-	result = call_once(client, method, params, -1, error);
-	while (!result && error->code < 0 && is_repeatable(method)) {
+	result = call_once(client, method, params, error);
+	/* Not without end: what ends one daemon would end the next one too. */
+	for (int i = 1; i < ATTEMPTS_MAX && !result && client_is_lost(error) && is_repeatable(method); i++) {
 		if (client_resume_wait(client, &is_gap, error) < 0)
 			break;
-		result = call_once(client, method, params, -1, error);
+		result = call_once(client, method, params, error);
 	}
 	json_decref(params);
 	return result;
@@ -405,7 +489,7 @@ json_t *client_subscribe(struct client *client, json_t *params, struct client_er
 
 	if (has_after)
 		client->seq = after; /* before the call: the first events may come together with its answer */
-	result = call_once(client, API_EVENTS_SUBSCRIBE, params, -1, error);
+	result = call_once(client, API_EVENTS_SUBSCRIBE, params, error);
 	if (!result) {
 		json_decref(params);
 		return NULL;
@@ -455,9 +539,9 @@ static int renew_subscription(struct client *client, bool *ret_is_gap, struct cl
 	if (!client->subscription)
 		return 0;
 	json_object_set_new(client->subscription, "after_seq", json_integer((json_int_t)after));
-	result = call_once(client, API_EVENTS_SUBSCRIBE, client->subscription, -1, error);
+	result = call_once(client, API_EVENTS_SUBSCRIBE, client->subscription, error);
 	if (!result)
-		return error->code < 0 ? -EAGAIN : -EPROTO;
+		return client_is_lost(error) ? -EAGAIN : -EPROTO;
 	*ret_is_gap = note_gap(client, result, after);
 	json_decref(result);
 	return 0;
@@ -477,7 +561,8 @@ int client_resume(struct client *client, bool *ret_is_gap, struct client_error *
 	}
 	code = say_hello(client, error);
 	if (code < 0)
-		return error->code < 0 || error->code == API_ERROR_STOPPING || error->code == API_ERROR_TOO_MANY_CLIENTS
+		return client_is_lost(error) || error->code == API_ERROR_STOPPING ||
+		                       error->code == API_ERROR_TOO_MANY_CLIENTS
 		               ? -EAGAIN
 		               : code;
 	return renew_subscription(client, ret_is_gap, error);

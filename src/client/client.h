@@ -1,8 +1,11 @@
 /*
  * client.h - a connection to the daemon: calls, events, and coming back when the daemon starts anew.
  *
- * Blocking, by poll; one thread. The connection is lost when the daemon ends: client_call() comes back by itself where doing
- * the call twice does no harm, client_resume() serves those who wait for events. Idempotent submission: submission.h.
+ * Blocking, by poll; one thread. A daemon that falls silent is given up after 30 s, or the seconds in DROVER_PATIENCE; while
+ * a call waits for the disk the daemon is asked for its status instead. What comes is checked against the definition, so
+ * that results have the fields and types it says; anything else ends the connection. The connection is lost when the daemon
+ * ends: client_call() comes back by itself where doing the call twice does no harm, client_resume() serves those who wait
+ * for events. Idempotent submission: submission.h.
  */
 #pragma once
 
@@ -96,6 +99,9 @@ int client_resume(struct client *client, bool *ret_is_gap, struct client_error *
 
 /* The same, tried for up to CLIENT_RESUME_S seconds. 0 or -errno with *error. */
 int client_resume_wait(struct client *client, bool *ret_is_gap, struct client_error *error);
+
+/* True when the connection was lost, so that another try may fare better: the other end neither fell silent nor lied. */
+bool client_is_lost(const struct client_error *error);
 
 /* Fills in *error for what is not the daemon's word: code −1, exit status 3. Returns cause->code. */
 int client_fail(struct client_error *error, const struct err *cause);

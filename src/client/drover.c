@@ -122,6 +122,10 @@ int drover_next_event(struct drover *drover, int timeout_ms, char **event, char 
 			json_decref(taken);
 			return DROVER_EVENT;
 		}
+		if (code < 0 && why.code < 0 && !client_is_lost(&why)) {
+			copy_error(&why, error);
+			return DROVER_LOST;
+		}
 		if (code < 0) {
 			code = come_back(drover, event, error);
 			if (code != DROVER_TIMEOUT)

@@ -218,7 +218,7 @@ json_t *submission_send(struct submission *submission, struct client *client, st
 
 	close_chunk(submission);
 	result = send_once(submission, client, error);
-	for (int attempt = 1; !result && error->code < 0 && attempt < ATTEMPTS_MAX; attempt++) {
+	for (int attempt = 1; !result && client_is_lost(error) && attempt < ATTEMPTS_MAX; attempt++) {
 		if (client_resume_wait(client, &is_gap, error) < 0)
 			break;
 		result = send_once(submission, client, error);

@@ -89,6 +89,11 @@ int api_find_error(int number);
 int api_check(int object, const json_t *value, struct err *err);
 
 /*
+ * The same for what the other side sent: fields that are not known are of its later version, and passed over.
+ */
+int api_check_received(int object, const json_t *value, struct err *err);
+
+/*
  * Bytes → JSON, an object or an array: at most LIMIT_MESSAGE bytes, depth and number of containers checked before parsing,
  * duplicate keys, trailing bytes and NUL in strings refused, valid UTF-8. Returns a new reference, or NULL with *err: code
  * -EMSGSIZE when it is too long, -EBADMSG otherwise. The sentence may quote what came: show it through str_add_visible().

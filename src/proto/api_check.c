@@ -17,33 +17,46 @@
 struct level {
 	const struct api_object_info *object;
 	json_t *value;
-	uint64_t nested; /* fields of type OBJECT and LIST that are there and not yet walked */
-	unsigned field;  /* the one that is being walked */
+	uint64_t nested;  /* fields of type OBJECT and LIST that are there and not yet walked */
+	unsigned field;   /* the one that is being walked */
 	size_t next_item; /* of it */
 };
 
 struct walk {
 	struct level levels[LIMIT_JSON_DEPTH];
 	unsigned depth;
+	bool takes_unknown; /* fields are passed over */
 	struct err *err;
 };
 
 static int check_level(struct walk *walk);
 static bool walk_down(struct walk *walk);
 
+static int check(struct walk *walk, int object, const json_t *value)
+{
+	/* jansson's getters do not take const, and change nothing. */
+	walk->levels[0] = (struct level){ .object = api_object_info(object), .value = (json_t *)value };
+	do {
+		int error = check_level(walk);
+
+		if (error)
+			return error;
+	} while (walk_down(walk));
+	return 0;
+}
+
 int api_check(int object, const json_t *value, struct err *err)
 {
 	struct walk walk = { .depth = 1, .err = err };
 
-	/* jansson's getters do not take const, and change nothing. */
-	walk.levels[0] = (struct level){ .object = api_object_info(object), .value = (json_t *)value };
-	do {
-		int error = check_level(&walk);
+	return check(&walk, object, value);
+}
 
-		if (error)
-			return error;
-	} while (walk_down(&walk));
-	return 0;
+int api_check_received(int object, const json_t *value, struct err *err)
+{
+	struct walk walk = { .depth = 1, .takes_unknown = true, .err = err };
+
+	return check(&walk, object, value);
 }
 
 static const char *kind_of(const json_t *value)
@@ -108,7 +121,7 @@ static int fail_type(const struct walk *walk, const char *name, const struct api
 	char type[128];
 
 	return fail(walk, name, "must be of type %s, found %s (%s)", api_type_text(field, type, sizeof(type)),
-		    kind_of(value), field->meaning);
+	            kind_of(value), field->meaning);
 }
 
 static int fail_unknown(const struct walk *walk, const char *name)
@@ -135,7 +148,7 @@ static int check_strings(const struct walk *walk, const struct api_field_info *f
 	size_t index;
 	json_t *item;
 
-	json_array_foreach(list, index, item) {
+	json_array_foreach (list, index, item) {
 		char name[128];
 
 		if (json_is_string(item) && is_clean(item))
@@ -198,7 +211,7 @@ static int check_required(const struct walk *walk, const struct api_object_info 
 
 		if (field->is_required && !(seen & (UINT64_C(1) << i)))
 			return fail(walk, field->name, "is missing (%s: %s)", api_type_text(field, type, sizeof(type)),
-				    field->meaning);
+			            field->meaning);
 	}
 	return 0;
 }
@@ -211,7 +224,7 @@ static int fail_no_object(struct walk *walk, const struct api_object_info *objec
 
 	if (walk->depth == 1)
 		return err_say(walk->err, -EINVAL, "%s must be an object, found %s", object->name,
-			       value ? kind_of(value) : "nothing");
+		               value ? kind_of(value) : "nothing");
 	above = &walk->levels[--walk->depth - 1];
 	snprintf(name, sizeof(name), "%s[%zu]", above->object->fields[above->field].name, above->next_item - 1);
 	return fail(walk, name, "must be an object (%s), found %s", object->name, kind_of(value));
@@ -227,10 +240,12 @@ static int check_level(struct walk *walk)
 
 	if (!json_is_object(level->value))
 		return fail_no_object(walk, level->object, level->value);
-	json_object_foreach(level->value, name, value) {
+	json_object_foreach (level->value, name, value) {
 		int index = find_field(level->object, name);
 		int error;
 
+		if (index < 0 && walk->takes_unknown)
+			continue;
 		if (index < 0)
 			return fail_unknown(walk, name);
 		if (json_is_null(value))

@@ -13,19 +13,15 @@ import threading
 import pytest
 
 import harness
+from schema import OF_EACH_TYPE, SCHEMA, example, is_of, params_of, types_of
 
 IS_SOAK = bool(os.environ.get('DROVER_SOAK'))
 PARSE, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 HELLO_FIRST, TOO_LARGE, TOO_MANY_CLIENTS, NOT_POSSIBLE = -32002, -32003, -32004, -32012
-HELLO = b'{"jsonrpc":"2.0","id":0,"method":"hello","params":{"protocol":1}}\n'
 MEMORY_SLACK = (8 if IS_SOAK else 128) << 20  # a sanitizer's own account is part of the process
 
-with open(os.path.join(harness.ROOT, 'docs', 'protocol.schema.json'), encoding='utf-8') as schema_file:
-    SCHEMA = json.load(schema_file)
 METHODS = sorted(name for name in SCHEMA['methods'] if name != 'hello')
 
-OF_EACH_TYPE = {'null': None, 'boolean': True, 'integer': 7, 'number': 7.5, 'string': 'seven', 'array': [7],
-                'object': {'a': 7}}
 EXTREMES = {
     'integer': [0, -1, 2 ** 31, -2 ** 31, 2 ** 32, 2 ** 53, 2 ** 63 - 1, -2 ** 63],
     'number': [0, -0.0, -1, 1e308, -1e308, 5e-324, 2 ** 63 - 1],
@@ -79,40 +75,6 @@ def shared_daemon():
     made.check()
     assert drover.stop() == [] and drover.sanitizer_reports() == []
     harness.remove_folder(folder)
-
-
-def resolve(node):
-    return SCHEMA['$defs'][node['$ref'].rsplit('/', 1)[1]] if '$ref' in node else node
-
-
-def types_of(field):
-    """Names of the JSON types that a field may have."""
-    field = resolve(field)
-    if 'anyOf' in field:
-        return {name for choice in field['anyOf'] for name in types_of(choice)}
-    named = field.get('type')
-    return {named} if isinstance(named, str) else set(named or OF_EACH_TYPE)
-
-
-def example(field):
-    """Something of the right type."""
-    kind = sorted(types_of(field) - {'null'})[0]
-    if kind == 'object':
-        target = resolve(next((choice for choice in field.get('anyOf', [field]) if '$ref' in choice), field))
-        return {name: example(target['properties'][name]) for name in target.get('required', [])}
-    return [] if kind == 'array' else '/nowhere' if kind == 'string' else OF_EACH_TYPE[kind]
-
-
-def params_of(method):
-    return resolve(SCHEMA['methods'][method]['params'])
-
-
-def is_of(value, types):
-    """JSON's idea of types: an integer is a number."""
-    for name, sample in OF_EACH_TYPE.items():
-        if type(value) is type(sample) and (name in types or (name == 'integer' and 'number' in types)):
-            return True
-    return False
 
 
 # -- requests that are wrong by their definition -----------------------------------------------------------------------

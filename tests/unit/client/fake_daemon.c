@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "proto/api.h"
 
 /* In the fake's process no test framework is at work: say what was wrong and end. */
 #define MUST(condition)                                                                                                     \
@@ -148,9 +149,51 @@ static void reply(struct fake_side *side, json_t *request, const char *member, c
 	json_decref(request);
 }
 
+/* Adds the required fields that are not there. */
+static void complete(json_t *value, int object)
+{
+	const struct api_object_info *info = api_object_info(object);
+
+	for (unsigned i = 0; i < info->field_count; i++) {
+		const struct api_field_info *field = &info->fields[i];
+
+		if (!field->is_required || json_object_get(value, field->name))
+			continue;
+		if (field->type == API_STRING)
+			json_object_set_new(value, field->name, json_string("?"));
+		else if (field->type == API_BOOLEAN)
+			json_object_set_new(value, field->name, json_false());
+		else if (field->type == API_STRINGS || field->type == API_LIST)
+			json_object_set_new(value, field->name, json_array());
+		else if (field->type == API_OBJECT)
+			json_object_set_new(value, field->name, json_object());
+		else
+			json_object_set_new(value, field->name, json_integer(1));
+	}
+}
+
 void fake_answer(struct fake_side *side, json_t *request, const char *result)
 {
-	reply(side, request, "result", result);
+	int method = api_find_method(json_string_value(json_object_get(request, "method")));
+	json_t *value = json_loads(result, 0, NULL);
+	char *text;
+
+	MUST(method >= 0 && value);
+	complete(value, api_method_info((enum api_method)method)->result);
+	text = json_dumps(value, JSON_COMPACT);
+	reply(side, request, "result", text);
+	free(text);
+	json_decref(value);
+}
+
+void fake_event(struct fake_side *side, int seq, const char *kind)
+{
+	CLEANUP_BUF struct buf line = BUF_INIT;
+
+	buf_add_format(&line,
+	               "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":%d,\"at\":\"?\",\"kind\":\"%s\"}}",
+	               seq, kind);
+	fake_say(side, line.bytes);
 }
 
 void fake_refuse(struct fake_side *side, json_t *request, const char *error)

@@ -36,11 +36,17 @@ void fake_accept(struct fake_side *side);
 /* The next request; its method must be `method`. A new reference. */
 json_t *fake_expect(struct fake_side *side, const char *method);
 
-/* Answers a request with JSON text of a result, or of an error; drops the request. */
+/*
+ * Answers a request with JSON text of a result, to which what the definition requires besides is added, or of an error;
+ * drops the request.
+ */
 void fake_answer(struct fake_side *side, json_t *request, const char *result);
 void fake_refuse(struct fake_side *side, json_t *request, const char *error);
 
-/* Sends a line. */
+/* Sends an event of this number and kind. */
+void fake_event(struct fake_side *side, int seq, const char *kind);
+
+/* Sends a line as it is. */
 void fake_say(struct fake_side *side, const char *line);
 
 /* Ends the connection; with `is_gone` the listener too, for a moment in which nobody answers. */

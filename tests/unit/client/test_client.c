@@ -67,10 +67,10 @@ static void script_pipeline(struct fake_side *side)
 	fake_accept(side);
 	first = fake_expect(side, "status");
 	second = fake_expect(side, "daemon.status");
-	fake_say(side, "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":4,\"kind\":\"a\"}}");
-	fake_answer(side, second, "2");
-	fake_say(side, "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":5,\"kind\":\"b\"}}");
-	fake_answer(side, first, "1");
+	fake_event(side, 4, "a");
+	fake_answer(side, second, "{\"pid\": 2}");
+	fake_event(side, 5, "b");
+	fake_answer(side, first, "{\"slots\": 1}");
 }
 
 static void test_pipeline(void **state)
@@ -88,10 +88,10 @@ static void test_pipeline(void **state)
 	assert_int_equal(client_send(client, API_STATUS, "{}", 2, &first, &error), 0);
 	assert_int_equal(client_send(client, API_DAEMON_STATUS, "{}", 2, &second, &error), 0);
 	result = client_receive(client, first, &error);
-	assert_int_equal(json_integer_value(result), 1);
+	assert_int_equal(json_integer_value(json_object_get(result, "slots")), 1);
 	json_decref(result);
 	result = client_receive(client, second, &error);
-	assert_int_equal(json_integer_value(result), 2);
+	assert_int_equal(json_integer_value(json_object_get(result, "pid")), 2);
 	json_decref(result);
 	for (const char *kind = "a"; *kind <= 'b'; kind = *kind == 'a' ? "b" : "c") {
 		assert_int_equal(client_take_event(client, &event, &error), 1);
@@ -168,8 +168,8 @@ static void script_events(struct fake_side *side)
 	/* In one write: the client reads the first events together with the answer, and must take them for this log's. */
 	snprintf(lines, sizeof(lines),
 	         "{\"jsonrpc\":\"2.0\",\"id\":%lld,\"result\":{\"seq\": 10, \"is_gap\": false}}\n"
-	         "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":11}}\n"
-	         "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":12}}",
+	         "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":11,\"at\":\"?\",\"kind\":\"a\"}}\n"
+	         "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":12,\"at\":\"?\",\"kind\":\"a\"}}",
 	         (long long)json_integer_value(json_object_get(request, "id")));
 	json_decref(request);
 	fake_say(side, lines);
@@ -179,7 +179,7 @@ static void script_events(struct fake_side *side)
 	    !json_is_true(json_object_get(json_object_get(request, "params"), "is_final_only")))
 		_exit(2);
 	fake_answer(side, request, "{\"seq\": 20, \"is_gap\": true}");
-	fake_say(side, "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":21}}");
+	fake_event(side, 21, "a");
 }
 
 /* The next event's number; 0 at the end of the connection. */

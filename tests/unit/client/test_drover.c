@@ -18,11 +18,11 @@ static void script(struct fake_side *side)
 	fake_refuse(side, fake_expect(side, "task.show"),
 	            "{\"code\":-32010,\"message\":\"there is no task\",\"data\":{\"hint\":\"look\"}}");
 	fake_answer(side, fake_expect(side, "events.subscribe"), "{\"seq\":4,\"is_gap\":false}");
-	fake_say(side, "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":5,\"kind\":\"task.running\"}}");
+	fake_event(side, 5, "task.running");
 	/* A new daemon that no longer has what came in between. */
 	fake_accept(side);
 	fake_answer(side, fake_expect(side, "events.subscribe"), "{\"seq\":90,\"is_gap\":true}");
-	fake_say(side, "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":91,\"kind\":\"task.failed\"}}");
+	fake_event(side, 91, "task.failed");
 	getc(side->input);
 }
 
@@ -50,7 +50,7 @@ static void test_calls_and_events(void **state)
 	drover = drover_connect(fake.state_dir, 0, error);
 	assert_non_null(drover);
 	text = drover_call(drover, "status", NULL, error);
-	assert_string_equal(text, "{\"slots\":3}");
+	assert_non_null(strstr(text, "\"slots\":3"));
 	assert_int_equal(drover_error_number(drover), 0);
 	free(text);
 	assert_null(drover_call(drover, "task.show", "{\"task\": \"1\"}", error));
