@@ -330,7 +330,6 @@ class TaskSpooler:
                               stderr=subprocess.DEVNULL).stdout.decode()
 
     def start(self):
-        self.call('-K')
         self.call('-S', self.slots)
         return self
 
@@ -388,9 +387,15 @@ class Bench:
 
 
 def make_scratch(name):
-    """A folder on the file system of the source tree: a real disk and no tmpfs."""
+    """
+    A folder on the file system of the source tree: a real disk and no tmpfs. ext4 is told to spread what is made in it over
+    the disk, as it does with home directories: where files were deleted in the last minutes, without a journal, it creates
+    new ones up to ten times more slowly, and one contender would pay for what another or somebody else has deleted.
+    """
     os.makedirs(os.path.join(ROOT, 'build'), exist_ok=True)
-    return tempfile.mkdtemp(prefix=f'bench-{name}-', dir=os.path.join(ROOT, 'build'))
+    folder = tempfile.mkdtemp(prefix=f'bench-{name}-', dir=os.path.join(ROOT, 'build'))
+    output_of('chattr', '+T', folder)
+    return folder
 
 
 def in_turn(rounds, contenders, measure, say=None):
@@ -408,6 +413,11 @@ def in_turn(rounds, contenders, measure, say=None):
 
 def median(values):
     return statistics.median(values)
+
+
+def ratio(ours, theirs):
+    """Median of what the rounds say, each for itself: what else the machine did meanwhile is much the same within one."""
+    return statistics.median(our / their for our, their in zip(ours, theirs))
 
 
 def spread(values, form='{:,.0f}'):
@@ -478,5 +488,8 @@ class Result:
 
 
 def drover_version(bench):
-    commit = output_of('git', '-C', ROOT, 'describe', '--always', '--dirty')
-    return f'{first_version(output_of(os.path.join(bench.programs, "drover"), "version"))} ({commit})'
+    """Its number and commit; the results themselves do not count as changes."""
+    commit = output_of('git', '-C', ROOT, 'describe', '--always')
+    is_changed = output_of('git', '-C', ROOT, 'status', '--porcelain', '--', 'src', 'meson.build') != ''
+    number = first_version(output_of(os.path.join(bench.programs, 'drover'), 'version'))
+    return f'{number} ({commit}{", changed" if is_changed else ""})'

@@ -3,6 +3,7 @@ import glob
 import json
 import os
 import re
+import textwrap
 
 HEAD = """# Results of make bench
 
@@ -29,13 +30,13 @@ def section(data, plots):
     if data['load'] > 3:
         lines += ['', f'The machine was not idle: load {data["load"]} at the end.']
     for paragraph in data['text']:
-        lines += ['', paragraph]
+        lines += ['', *textwrap.wrap(paragraph, 120)]
     for part in data['tables']:
         lines += [''] + ([part['title'], ''] if part['title'] else []) + table(part['columns'], part['rows'])
     for name in data['plots']:
         lines += ['', f'![{data["title"]}]({plots}{name})']
     if data['missing']:
-        lines += ['', f'Not installed, so not measured: {", ".join(data["missing"])}.']
+        lines += ['', *textwrap.wrap(f'Not installed, so not measured: {", ".join(data["missing"])}.', 120)]
     return lines + ['']
 
 
