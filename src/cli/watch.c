@@ -22,7 +22,6 @@ enum {
 	STREAM_PAUSE_MIN_MS = 5,
 	STREAM_PAUSE_MAX_MS = 100,
 	DRAW_MS = 100,
-	CANCEL_PAGES_MAX = LIMIT_TASKS, /* pages may be as small as one task */
 };
 
 struct watch {
@@ -147,8 +146,6 @@ static void handle_end(struct watch *watch, uint64_t index, json_t *event)
 		print_output(watch, index, event);
 }
 
-static void cancel_waiting(struct watch *watch);
-
 static void handle_event(struct watch *watch, json_t *event)
 {
 	CLEANUP_BUF struct buf title = BUF_INIT;
@@ -164,8 +161,6 @@ static void handle_event(struct watch *watch, json_t *event)
 	if (watch->is_streaming && path)
 		stream_set_path(&watch->stream, client_state_dir(watch->client), path);
 	progress_event(&watch->progress, event, title.bytes ? title.bytes : "", stopwatch_ns(&watch->stopwatch));
-	if (watch->interrupts == 1 && strcmp(state, "queued") == 0)
-		cancel_waiting(watch); /* one that ran when we were interrupted, and is to be tried again */
 	if (events_is_final(state))
 		handle_end(watch, index, event);
 }
@@ -193,52 +188,13 @@ static int list_tasks(struct watch *watch)
 	return pages_visit(watch->cli, watch->client, params, handle_listed, watch);
 }
 
-/* A page's tasks by their ids, as task.cancel wants them. */
-static json_t *ids_of(const json_t *page)
-{
-	json_t *ids = json_array();
-	json_t *task;
-	size_t i;
-
-	json_array_foreach (json_object_get(page, "tasks"), i, task) {
-		CLEANUP_FREE char *id = xasprintf("%lld", (long long)json_integer_value(json_object_get(task, "id")));
-
-		json_array_append_new(ids, json_string(id));
-	}
-	return ids;
-}
-
-/* First Ctrl-C: what waits is taken off the queue. Cancelling one page lets nothing of it start meanwhile. */
-static void cancel_waiting(struct watch *watch)
-{
-	json_t *params = batch_params(watch);
-	unsigned limit = LIMIT_PAGE;
-	bool is_more = true;
-	int status = 0;
-
-	json_object_set_new(params, "states", json_pack("[s,s,s]", "held", "blocked", "queued"));
-	for (int pages = 0; is_more && status == 0 && pages < CANCEL_PAGES_MAX; pages++) {
-		json_t *page = pages_fetch(watch->cli, watch->client, params, &limit, &status);
-		json_t *ids = ids_of(page);
-
-		is_more = json_is_integer(json_object_get(page, "cursor"));
-		json_decref(page);
-		if (json_array_size(ids) > 0)
-			json_decref(cli_call(watch->cli, watch->client, API_TASK_CANCEL,
-			                     json_pack("{s:O, s:s}", "tasks", ids, "reason", "interrupted"), &status));
-		is_more = is_more && json_array_size(ids) > 0;
-		json_decref(ids);
-	}
-	json_decref(params);
-}
-
-static void cancel_all(struct watch *watch)
+static void ask_of_all(struct watch *watch, enum api_method method)
 {
 	json_t *params = batch_params(watch);
 	int status;
 
 	json_object_set_new(params, "reason", json_string("interrupted"));
-	json_decref(cli_call(watch->cli, watch->client, API_TASK_CANCEL, params, &status));
+	json_decref(cli_call(watch->cli, watch->client, method, params, &status));
 }
 
 static void handle_interrupt(struct watch *watch)
@@ -251,10 +207,10 @@ static void handle_interrupt(struct watch *watch)
 		watch->has_left = true;
 	} else if (watch->interrupts == 1) {
 		cli_tell(watch->cli, "nothing more is started; Ctrl-C again cancels what is running");
-		cancel_waiting(watch);
+		ask_of_all(watch, API_TASK_HALT);
 	} else {
 		cli_tell(watch->cli, "cancelling; Ctrl-C again leaves at once");
-		cancel_all(watch);
+		ask_of_all(watch, API_TASK_CANCEL);
 	}
 }
 

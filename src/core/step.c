@@ -234,6 +234,11 @@ static void apply_start_refused(struct core *core, uint32_t index)
 		end_process(core, index, INPUT_START_REFUSED, task->outcome);
 		return;
 	}
+	if (task->marks & MARK_NO_RETRY) { /* halted: starting it later would be a new beginning */
+		task->cause = (struct cause){ .kind = CAUSE_CANCELLED };
+		end_process(core, index, INPUT_START_REFUSED, TASK_CANCELLED);
+		return;
+	}
 	state_write(core, index, INPUT_START_REFUSED, TASK_QUEUED);
 	task->marks |= MARK_SAME_ATTEMPT;
 	core->nodes[index].refusals = refusals + 1;
@@ -336,24 +341,44 @@ static void stop(struct core *core, uint32_t index, enum task_input input, enum 
 		terminate(core, index);
 }
 
+static struct cause find_cancel_cause(const struct core_event *event)
+{
+	bool is_halted = event->cause.kind == CAUSE_BATCH_HALTED;
+
+	return (struct cause){ .kind = is_halted ? CAUSE_BATCH_HALTED : CAUSE_CANCELLED };
+}
+
 static void apply_cancel(struct core *core, uint32_t index, const struct core_event *event)
 {
 	struct task *task = &core->tasks[index];
-	bool is_halted = event->cause.kind == CAUSE_BATCH_HALTED;
-	struct cause cause = { .kind = is_halted ? CAUSE_BATCH_HALTED : CAUSE_CANCELLED };
 
 	if (task->state == TASK_STOPPING || task->state == TASK_COLLECTING) {
 		task->marks |= MARK_NO_RETRY;
 		state_write(core, index, INPUT_CANCEL, task->state);
 		return;
 	}
-	task->cause = cause;
+	task->cause = find_cancel_cause(event);
 	if (task_state_is_active(task->state)) {
 		stop(core, index, INPUT_CANCEL, TASK_CANCELLED);
 		return;
 	}
 	task->waits_for = 0;
 	state_write(core, index, INPUT_CANCEL, TASK_CANCELLED);
+}
+
+/* What runs keeps its own end; only what would have followed it is taken away. */
+static void apply_halt(struct core *core, uint32_t index, const struct core_event *event)
+{
+	struct task *task = &core->tasks[index];
+
+	if (!task_state_is_active(task->state)) {
+		task->cause = find_cancel_cause(event);
+		task->waits_for = 0;
+		state_write(core, index, INPUT_HALT, TASK_CANCELLED);
+		return;
+	}
+	task->marks |= MARK_NO_RETRY;
+	state_write(core, index, INPUT_HALT, task->state);
 }
 
 static void apply_release(struct core *core, uint32_t index)
@@ -438,6 +463,7 @@ void step_apply_input(struct core *core, uint32_t index, const struct core_event
 	case INPUT_ATTEMPT_LOST: apply_lost(core, index, event); break;
 	case INPUT_COLLECTED: apply_collected(core, index, event); break;
 	case INPUT_CANCEL: apply_cancel(core, index, event); break;
+	case INPUT_HALT: apply_halt(core, index, event); break;
 	case INPUT_SUSPEND: step_suspend(core, index, 0); break;
 	case INPUT_RESUME: step_unsuspend(core, index); break;
 	case INPUT_RETRY: apply_retry(core, index); break;

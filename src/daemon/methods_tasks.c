@@ -183,8 +183,8 @@ static json_t *answer_selection(struct daemon *daemon, const struct selection *d
 
 /* What a task "cannot be" when it refuses the input. */
 static const char *const wished_words[INPUT_MAX] = {
-	[INPUT_CANCEL] = "cancelled",  [INPUT_RETRY] = "retried",  [INPUT_RELEASE] = "released",
-	[INPUT_SUSPEND] = "suspended", [INPUT_RESUME] = "resumed",
+	[INPUT_HALT] = "halted",      [INPUT_CANCEL] = "cancelled",  [INPUT_RETRY] = "retried",
+	[INPUT_RELEASE] = "released", [INPUT_SUSPEND] = "suspended", [INPUT_RESUME] = "resumed",
 };
 
 /* One input to each selected task; those named one by one that cannot take it are told, of a whole batch they are passed
@@ -215,7 +215,8 @@ static void feed_selection(struct daemon *daemon, struct request *request, json_
 			.kind = CORE_INPUT, .input = (uint8_t)input, .task = task->id, .attempt = task->attempt
 		};
 
-		bool is_ending = task->state == TASK_STOPPING || task->state == TASK_COLLECTING;
+		bool is_ending = task->state == TASK_STOPPING || task->state == TASK_COLLECTING ||
+		                 (input == INPUT_HALT && task_state_is_active(task->state));
 
 		if (!is_named && input == INPUT_RETRY && task->state == TASK_SUCCEEDED)
 			continue; /* of many, those that did not succeed are meant */
@@ -237,6 +238,11 @@ static void feed_selection(struct daemon *daemon, struct request *request, json_
 static void method_task_cancel(void *context, struct request *request, json_t *params)
 {
 	feed_selection(context, request, params, INPUT_CANCEL);
+}
+
+static void method_task_halt(void *context, struct request *request, json_t *params)
+{
+	feed_selection(context, request, params, INPUT_HALT);
 }
 
 static void method_task_retry(void *context, struct request *request, json_t *params)
@@ -316,6 +322,7 @@ void methods_tasks_fill(server_handler handlers[API_METHOD_MAX])
 	handlers[API_TASK_SHOW] = method_task_show;
 	handlers[API_TASK_WHY] = method_task_show;
 	handlers[API_TASK_CANCEL] = method_task_cancel;
+	handlers[API_TASK_HALT] = method_task_halt;
 	handlers[API_TASK_RETRY] = method_task_retry;
 	handlers[API_TASK_RELEASE] = method_task_release;
 	handlers[API_TASK_SUSPEND] = method_task_suspend;

@@ -171,7 +171,8 @@ def test_interrupt_once_tries_nothing_again(drover):
     process.communicate(timeout=30)
     drover.started.remove(process)
     assert process.returncode == 130
-    assert drover.wait_final(1)['state'] == 'cancelled'
+    done = drover.wait_final(1)
+    assert (done['state'], done['cause'], done['attempt']) == ('failed', 'exit 3', 1)
     assert len(harness.read(effect).split()) == 1
 
 

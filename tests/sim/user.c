@@ -107,7 +107,7 @@ static void ask(struct sim *sim, enum task_input input, uint64_t id)
 
 	if (input == INPUT_RETRY && is_exhausted)
 		return;
-	if (input == INPUT_CANCEL)
+	if (input == INPUT_CANCEL || input == INPUT_HALT)
 		sim->model.was_cancelled[id] = true;
 	if (input == INPUT_SUSPEND)
 		sim->model.was_suspended[id] = true;
@@ -209,8 +209,10 @@ void user_act(struct sim *sim)
 
 	if (dice < 22)
 		submit(sim);
-	else if (dice < 36)
+	else if (dice < 32)
 		ask(sim, INPUT_CANCEL, some_task(sim));
+	else if (dice < 36)
+		ask(sim, INPUT_HALT, some_task(sim));
 	else if (dice < 48)
 		ask(sim, INPUT_RETRY, some_task(sim));
 	else if (dice < 60)

@@ -446,6 +446,40 @@ static void test_cancel_while_waiting(void **state UNUSED)
 	fixture_done(&f);
 }
 
+/* What waits never begins; what runs ends by itself and is not tried again, nor started again where the machine refused. */
+static void test_halt(void **state UNUSED)
+{
+	struct fixture f;
+
+	fixture_start(&f, 4);
+	for (uint64_t id = 1; id <= 3; id++)
+		add(&f, id, (struct task){ .retries_max = 3, .flags = id == 3 ? TASK_WORKTREE : 0 });
+	add_after(&f, 4, 1, true);
+	run_to_running(&f, 1);
+	must(&f, 3, INPUT_PREPARED);
+	for (uint64_t id = 1; id <= 4; id++)
+		must(&f, id, INPUT_HALT);
+	assert_state(&f, 1, TASK_RUNNING);
+	assert_state(&f, 2, TASK_PREPARING);
+	assert_state(&f, 4, TASK_CANCELLED);
+	assert_int_equal(get(&f, 4)->cause.kind, CAUSE_CANCELLED);
+	exited(&f, 1, 7);
+	assert_state(&f, 1, TASK_FAILED);
+	assert_int_equal(get(&f, 1)->exit_code, 7);
+	must(&f, 2, INPUT_START_REFUSED);
+	assert_state(&f, 2, TASK_CANCELLED);
+	must(&f, 3, INPUT_START_REFUSED);
+	assert_state(&f, 3, TASK_COLLECTING);
+	must(&f, 3, INPUT_COLLECTED);
+	assert_state(&f, 3, TASK_CANCELLED);
+	must(&f, 1, INPUT_RETRY); /* the user may think again */
+	run_to_running(&f, 1);
+	exited(&f, 1, 7);
+	assert_state(&f, 1, TASK_PREPARING);
+	assert_int_equal(get(&f, 1)->attempt, 3);
+	fixture_done(&f);
+}
+
 /* While something was ordered, its answer is waited for; nothing more is ordered than the end needs. */
 static void test_cancel_while_preparing(void **state UNUSED)
 {
@@ -583,6 +617,7 @@ int main(void)
 		cmocka_unit_test(test_suspension_stops_the_clock),
 		cmocka_unit_test(test_cancel_while_waiting),
 		cmocka_unit_test(test_cancel_while_preparing),
+		cmocka_unit_test(test_halt),
 		cmocka_unit_test(test_cancel_while_starting),
 		cmocka_unit_test(test_cancel_while_suspended),
 		cmocka_unit_test(test_cancel_when_it_ends_anyway),
