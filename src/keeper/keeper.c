@@ -22,7 +22,6 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/mix.h"
 #include "platform/lock.h"
 #include "platform/process.h"
 
@@ -129,47 +128,6 @@ static int leave_terminal(struct keeper *keeper, struct err *err)
 	return 0;
 }
 
-/* The same for each keeper of the directory, another for each directory: inode numbers come back, so the path counts too. */
-static void name_cgroup(struct keeper *keeper)
-{
-	struct stat status = { 0 };
-	uint64_t hash = 0;
-
-	for (const char *at = keeper->state_dir; *at; at++)
-		hash = mix64(hash ^ (unsigned char)*at);
-	if (fstat(keeper->state, &status) == 0)
-		hash = mix64(mix64(hash ^ (uint64_t)status.st_dev) ^ (uint64_t)status.st_ino);
-	snprintf(keeper->cgroup_name, sizeof(keeper->cgroup_name), "drover-%016llx", (unsigned long long)hash);
-}
-
-/* Without a cgroup things go on with the lesser means; the reason is logged once. */
-static void find_cgroup(struct keeper *keeper)
-{
-	struct cgroup_place place;
-	struct err err = ERR_INIT;
-	char base[CGROUP_PATH_MAX + CGROUP_NAME_MAX];
-	char parent[2 * CGROUP_PATH_MAX];
-	int r = cgroup_find("/proc/self", &place);
-
-	if (r < 0) {
-		log_info("no cgroup2 file system: what tasks leave behind is found by descent only");
-		return;
-	}
-	name_cgroup(keeper);
-	snprintf(base, sizeof(base), "%s/%s", strcmp(place.own, "/") == 0 ? "" : place.own, keeper->cgroup_name);
-	snprintf(parent, sizeof(parent), "%s%s", place.mount, place.own);
-	r = cgroup_make(parent, keeper->cgroup_name, &keeper->cgroup_base, &err);
-	if (r < 0) {
-		log_info("%s: what tasks leave behind is found by descent only", err.text);
-		return;
-	}
-	r = record_enter_cgroup_base(keeper->slots, LIMIT_SLOTS, base, &keeper->cgroup_index);
-	if (r < 0) {
-		log_warning("the control group %s cannot be recorded (errno %d) and is not used", base, -r);
-		fd_close(&keeper->cgroup_base);
-	}
-}
-
 /* More descriptors for us, who hold three for each shim; what we start gets the limit that we were given. */
 static void raise_open_files(struct keeper *keeper)
 {
@@ -210,7 +168,7 @@ static int set_up(struct keeper *keeper, struct err *err)
 	raise_open_files(keeper);
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* orphans of a shim that died must not depend on a pid 1 that reaps */
 	shims_init(keeper);
-	find_cgroup(keeper);
+	place_find(keeper);
 	return 0;
 }
 
@@ -423,6 +381,6 @@ int keeper_main(int argc, char **argv)
 	log_info("keeper %d of %s", (int)getpid(), keeper.state_dir);
 	run(&keeper);
 	dismiss_shims(&keeper);
-	cgroup_leave(&keeper.cgroup_base, keeper.cgroup_name);
+	place_leave(&keeper);
 	return keeper.exit_status;
 }

@@ -1,6 +1,6 @@
 /*
  * keeper.h - the keeper's context, for the files it is made of: keeper.c (start and loop), orders.c (what the daemon asks
- * for), shims.c (the table of shims), guardian.c (starts the daemon and starts it again).
+ * for), shims.c (the table of shims), guardian.c (starts the daemon and starts it again), place.c (control groups).
  *
  * One thread, no heap after the start, nothing here waits for anything but the loop. The keeper knows slots and processes,
  * no tasks: all that it decides by is in the slot file and in what shims hand over.
@@ -76,7 +76,11 @@ struct keeper {
 	bool must_exit;
 	int exit_status;
 	uint64_t open_files_max; /* soft limit as we were given it, for everything we start */
-	char cgroup_name[CGROUP_NAME_MAX];
+	char cgroup_parent[2 * CGROUP_PATH_MAX]; /* the group that was given to us */
+	char cgroup_name[CGROUP_NAME_MAX];       /* the base in it */
+	char cgroup_leaf[CGROUP_NAME_MAX + 8];   /* beside the base: where we live, when is_in_leaf */
+	bool is_in_leaf;
+	unsigned hand_down_tries;
 	int cgroup_base;       /* −1 = no cgroups */
 	uint32_t cgroup_index; /* 0 = no cgroups */
 	char **environment;
@@ -123,6 +127,14 @@ void orders_take_last_words(struct keeper *keeper);
 /* Sends an answer, after those that wait. */
 void orders_answer(struct keeper *keeper, const struct wire_keeper *message);
 bool orders_flush(struct keeper *keeper);
+
+/*
+ * place.c: makes the base of the attempts' groups, if that can be, and moves us out of their way; asks for controllers,
+ * again with each shim; gives all of it up.
+ */
+void place_find(struct keeper *keeper);
+void place_hand_down(struct keeper *keeper);
+void place_leave(struct keeper *keeper);
 
 /* guardian.c */
 int guardian_start(struct keeper *keeper, struct err *err);

@@ -118,6 +118,7 @@ static int spawn_shim(struct keeper *keeper, uint32_t slot, const char *mode, co
 	struct ends ends;
 	int r = open_ends(&ends, legacy);
 
+	place_hand_down(keeper);
 	ASSERT(shim->pid == 0);
 	if (r == 0)
 		r = clone_shim(keeper, slot, mode, &ends, &spawned);

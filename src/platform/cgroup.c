@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -150,14 +151,17 @@ int cgroup_find(const char *process_directory, struct cgroup_place *ret)
 	return -ENOENT;
 }
 
-/* Hands down the controllers that are to be had; each alone, since one that is not there fails the others. */
-static void enable_controllers(int dir)
+/* Hands down the controllers that are to be had, or takes them back; each alone: one that is not there fails the others. */
+static void set_controllers(int dir, char sign)
 {
-	static const char *const controllers[] = { "+memory", "+pids", "+cpu", "+io" };
+	static const char *const controllers[] = { "memory", "pids", "cpu", "io" };
+	char text[16];
 
-	for (size_t i = 0; i < ARRAY_SIZE(controllers); i++)
-		if (write_at(dir, "cgroup.subtree_control", controllers[i]) < 0)
+	for (size_t i = 0; i < ARRAY_SIZE(controllers); i++) {
+		snprintf(text, sizeof(text), "%c%s", sign, controllers[i]);
+		if (write_at(dir, "cgroup.subtree_control", text) < 0)
 			continue; /* absent, or our own group has processes: done without */
+	}
 }
 
 /*
@@ -201,10 +205,75 @@ int cgroup_make(const char *parent, const char *name, int *ret_fd, struct err *e
 	fd = make_and_hold(parent_fd, name);
 	if (fd < 0)
 		return err_set(err, fd, "make the control group %s/%s", parent, name);
-	enable_controllers(parent_fd);
-	enable_controllers(fd);
+	set_controllers(parent_fd, '+');
+	set_controllers(fd, '+');
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+bool cgroup_is_delegated(const char *parent)
+{
+	static const char *const marks[] = { "trusted.delegate", "user.delegate" };
+	char up[CGROUP_PATH_MAX + 4];
+	struct stat status;
+	char value[8];
+
+	snprintf(up, sizeof(up), "%s/..", parent);
+	if (!is_cgroup2(parent) || !is_cgroup2(up) || stat(parent, &status) < 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(marks); i++)
+		if (getxattr(parent, marks[i], value, sizeof(value)) == 1 && value[0] == '1')
+			return true;
+	if (geteuid() != 0)
+		return status.st_uid == geteuid();
+	return access("/run/systemd/system", F_OK) < 0;
+}
+
+int cgroup_enter(const char *parent, const char *name)
+{
+	CLEANUP_FD int parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int fd = -1;
+	int r;
+
+	if (parent_fd < 0)
+		return -errno;
+	if (mkdirat(parent_fd, name, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	fd = open_at(parent_fd, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	r = write_at(fd, "cgroup.procs", "0");
+	if (r < 0)
+		unlinkat(parent_fd, name, AT_REMOVEDIR); /* not when others are in it */
+	return r;
+}
+
+void cgroup_return(const char *parent, const char *name)
+{
+	CLEANUP_FD int parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct cgroup group = { .dir = parent_fd < 0 ? -1 : open_at(parent_fd, name, O_RDONLY | O_DIRECTORY) };
+	CLEANUP_FD int fd = group.dir;
+	struct stat status;
+
+	/* Links of a group's directory: itself, its name, one for each group in it. */
+	if (fd < 0 || cgroup_count(&group) != 1 || fstat(parent_fd, &status) < 0 || status.st_nlink > 3)
+		return;
+	set_controllers(parent_fd, '-');
+	if (write_at(parent_fd, "cgroup.procs", "0") == 0)
+		unlinkat(parent_fd, name, AT_REMOVEDIR);
+}
+
+bool cgroup_hand_down(const char *parent, int base_fd)
+{
+	CLEANUP_FD int parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int controllers = open_at(base_fd, "cgroup.controllers", O_RDONLY);
+	char text[256];
+
+	if (parent_fd < 0 || controllers < 0)
+		return false;
+	set_controllers(parent_fd, '+');
+	set_controllers(base_fd, '+');
+	return read_text(controllers, text, sizeof(text)) > 1;
 }
 
 void cgroup_leave(int *fd, const char *name)

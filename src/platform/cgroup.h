@@ -32,6 +32,27 @@ int cgroup_find(const char *process_directory, struct cgroup_place *ret);
 int cgroup_make(const char *parent, const char *name, int *ret_fd, struct err *err);
 
 /*
+ * True when groups below that at `parent` are ours to arrange: systemd's mark of delegation is on it, or it belongs to us
+ * and we are not root, or no systemd is there to mind. Never the topmost group.
+ */
+bool cgroup_is_delegated(const char *parent);
+
+/* Makes (or finds) the group `name` in the one at `parent` and moves the calling process into it. 0 or -errno. */
+int cgroup_enter(const char *parent, const char *name);
+
+/*
+ * Undoes cgroup_enter() when we are alone in it and `parent` has no other groups: takes the controllers back, moves to
+ * `parent`, removes the group. Else all stays.
+ */
+void cgroup_return(const char *parent, const char *name);
+
+/*
+ * Asks again for the controllers for `base_fd` and groups in it: the kernel grants none while a process is in `parent`
+ * itself. True when it has some.
+ */
+bool cgroup_hand_down(const char *parent, int base_fd);
+
+/*
  * Gives up a base that cgroup_make() made, closing *fd. Who holds it last removes it, with the groups in it that nobody is
  * in: as long as any process has this descriptor or a duplicate, it stays.
  */
