@@ -3,6 +3,7 @@
  */
 #include "base/limits.h"
 #include "cli/cli.h"
+#include "cli/notify.h"
 #include "cli/submit.h"
 #include "cli/watch.h"
 
@@ -10,6 +11,7 @@ struct run_options {
 	struct submit_options submit;
 	bool keeps_order;
 	bool is_raw;
+	const char *notify;
 	bool is_tagged;
 	bool is_json;
 	const char *progress;
@@ -18,7 +20,7 @@ struct run_options {
 #define PLACE(field) .offset = offsetof(struct run_options, field)
 
 /* The last rows are of `run` alone. */
-enum { RUN_ONLY_ROWS = 8 };
+enum { RUN_ONLY_ROWS = 9 };
 
 static const struct option_row run_rows[] = {
 	{ 'f', "file", "FILE", OPTION_TEXT, PLACE(submit.file),
@@ -87,6 +89,9 @@ static const struct option_row run_rows[] = {
 	  .meaning = "leave out what the job log has as succeeded" },
 	{ 0, "results", "DIR", OPTION_TEXT, PLACE(submit.results),
 	  .meaning = "also write outputs to DIR/1/VALUE/stdout and stderr", .values = OPTION_VALUES_DIRECTORY },
+	{ 0, "notify", "WHEN", OPTION_TEXT, PLACE(notify),
+	  .meaning = "a notice at the end: auto (of what took over a minute), always or never", .fallback = "always",
+	  .choices = NOTIFY_CHOICES },
 	{ 0, "progress", "MODE", OPTION_TEXT, PLACE(progress), .meaning = "bar, plain, json or none, on standard error",
 	  .choices = "bar|plain|json|none" },
 };
@@ -107,6 +112,7 @@ static int run(struct cli *cli, const struct run_options *options, const struct 
 		.is_quiet = options->submit.is_quiet,
 		.keeps_order = options->keeps_order,
 		.is_raw = options->is_raw,
+		.notify = options->notify,
 		.is_tagged = options->is_tagged,
 		.is_json = options->is_json,
 	};
@@ -203,7 +209,11 @@ const struct command command_run = {
 	.more = INPUT_HELP
 	"\n\nCtrl-C once: nothing more is started; twice: what runs is cancelled. When this program ends, tasks go on.\n"
 	"Exit status: that of a single plain command (127 when there is no such program, 126 when it could not be started\n"
-	"otherwise), else 0 when all succeeded and 1 when not; 130 when interrupted.",
+	"otherwise), else 0 when all succeeded and 1 when not; 130 when interrupted.\n"
+	"The notice at the end is a bell and, where the terminal has them, a desktop notice; besides, the command that\n"
+	"'notify: [PROGRAM, ARGUMENT…]' in your config.yaml names, with DROVER_NOTICE, DROVER_RESULT, DROVER_TASKS,\n"
+	"DROVER_SUCCEEDED, DROVER_NOT_SUCCEEDED, DROVER_DURATION_S and DROVER_BATCH set. 'notifyAfter: TIME' there sets\n"
+	"from when on auto is (1m).",
 	COMMAND_OPTIONS(run_rows),
 	.arguments = OPTION_VALUES_COMMAND,
 	.runs_commands = true,

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "cli/cli.h"
 #include "cli/events.h"
+#include "cli/notify.h"
 #include "cli/pages.h"
 #include "cli/refs.h"
 #include "cli/results.h"
@@ -16,6 +17,7 @@ struct wait_options {
 	bool is_all;
 	bool is_quiet;
 	bool is_json;
+	const char *notify;
 	const char *batch;
 };
 
@@ -25,6 +27,9 @@ static const struct option_row wait_rows[] = {
 	  .meaning = "the tasks of this batch: id or name", .values = OPTION_VALUES_BATCH },
 	{ 'q', "quiet", NULL, OPTION_FLAG, offsetof(struct wait_options, is_quiet), .meaning = "no summary" },
 	{ 0, "json", NULL, OPTION_FLAG, offsetof(struct wait_options, is_json), .meaning = "the summary as JSON" },
+	{ 0, "notify", "WHEN", OPTION_TEXT, offsetof(struct wait_options, notify),
+	  .meaning = "a notice at the end: auto (of what took over a minute), always or never", .fallback = "always",
+	  .choices = NOTIFY_CHOICES },
 };
 
 /* What is waited for: ids with whether they have ended, ascending. */
@@ -201,6 +206,7 @@ static int wait_for_tasks(struct waiting *waiting)
 	if (status != 0)
 		return status;
 	print_summary(waiting, stopwatch_ns(&watch));
+	notify_end(waiting->cli, waiting->options->notify, &waiting->tally, 0, stopwatch_ns(&watch));
 	return waiting->tally.succeeded == waiting->count ? CLI_OK : CLI_FAILED;
 }
 

@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/units.h"
 #include "cli/events.h"
+#include "cli/notify.h"
 #include "cli/pages.h"
 #include "cli/recording.h"
 #include "cli/results.h"
@@ -407,6 +408,8 @@ int watch_batch(struct cli *cli, struct client *client, struct submit_result *su
 		stream_done(&watch.stream);
 	if (status == 0) {
 		print_closing(&watch);
+		if (watch.interrupts == 0)
+			notify_end(cli, options->notify, &watch.tally, submitted->batch, stopwatch_ns(&watch.stopwatch));
 		status = exit_status(&watch);
 	}
 	progress_done(&watch.progress);

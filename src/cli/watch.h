@@ -14,6 +14,7 @@ struct watch_options {
 	bool keeps_order; /* outputs in the order of the tasks */
 	bool is_tagged;
 	bool is_raw; /* terminals get outputs as they are */
+	const char *notify; /* when to give a notice: see notify.h */
 	bool is_json; /* a line for each end of a task, and last the summary, on standard output instead of outputs */
 };
 

@@ -61,9 +61,12 @@ static const struct planned {
 
 _Static_assert(ARRAY_SIZE(planned) <= CONFIG_PLANNED_MAX, "each planned key has a bit");
 
+static const char notify_key[] = "notify";
+
 struct loader {
 	const struct config_file *file;
 	struct drover_config config;
+	json_t *notify; /* NULL = not given */
 	enum config_origin origin;
 	struct err *err;
 };
@@ -131,8 +134,11 @@ static bool is_section(const char *name)
 /* The names that may stand in a section, sections included at the top: what is suggested for an unknown one. */
 static int fail_unknown(const struct loader *loader, const char *section, const struct config_node *key_node)
 {
-	struct config_key names[SETTING_MAX * 2 + ARRAY_SIZE(planned)] = { 0 };
+	struct config_key names[SETTING_MAX * 2 + ARRAY_SIZE(planned) + 1] = { 0 };
 	size_t count = 0;
+
+	if (section[0] == '\0')
+		names[count++].name = notify_key;
 
 	for (int id = 0; id < SETTING_MAX; id++) {
 		if (strcmp(settings[id].section, section) == 0)
@@ -171,6 +177,28 @@ const char *config_planned_name(unsigned n)
 	return n < ARRAY_SIZE(planned) && planned[n].effect == EFFECT_PROMISED ? planned[n].key.name : NULL;
 }
 
+/* A command of a stranger's repository would be run with the user's rights. */
+static int take_notify(struct loader *loader, const struct config_node *entry)
+{
+	json_t *words;
+	int code;
+
+	if (loader->origin == CONFIG_FROM_REPOSITORY)
+		return config_fail(loader->file, entry->key, -EINVAL, loader->err,
+		                   "'%s' is not for a repository to set; it belongs in your own config.yaml", notify_key);
+	code = config_convert_texts(loader->file, entry, notify_key, &words, loader->err);
+	if (code < 0)
+		return code;
+	if (entry->kind == CONFIG_SCALAR && strpbrk(entry->text, " \t")) {
+		json_decref(words);
+		return config_fail(loader->file, entry, -EINVAL, loader->err,
+		                   "%s: it is run without a shell, so give a list: [notify-send, drover]", notify_key);
+	}
+	json_decref(loader->notify);
+	loader->notify = words;
+	return 0;
+}
+
 static int load_section(struct loader *loader, const char *section, const struct config_node *map)
 {
 	if (map->kind != CONFIG_MAP)
@@ -182,6 +210,8 @@ static int load_section(struct loader *loader, const char *section, const struct
 
 		if (setting)
 			code = apply(loader, setting, entry);
+		else if (section[0] == '\0' && strcmp(entry->key->text, notify_key) == 0)
+			code = take_notify(loader, entry);
 		else if (section[0] != '\0' || !is_section(entry->key->text))
 			code = note_planned(loader, section, entry);
 		if (code == -ENOENT)
@@ -208,8 +238,9 @@ static int load_root(struct loader *loader)
 	return code;
 }
 
-/* `config` is the state before and, when all went well, after. */
-static int load_file(const char *path, enum config_origin origin, struct drover_config *config, struct err *err)
+/* `config` is the state before and, when all went well, after; *notify (may be NULL) then is a new reference, or NULL. */
+static int load_file(const char *path, enum config_origin origin, struct drover_config *config, json_t **notify,
+                     struct err *err)
 {
 	CLEANUP(config_file_cleanup) struct config_file *file = NULL;
 	struct loader loader = { .config = *config, .origin = origin, .err = err };
@@ -224,11 +255,15 @@ static int load_file(const char *path, enum config_origin origin, struct drover_
 	code = load_root(&loader);
 	if (code == 0)
 		*config = loader.config;
+	if (code == 0 && notify)
+		*notify = TAKE_PTR(loader.notify);
+	json_decref(loader.notify);
 	return code;
 }
 
-int config_load_user(const char *path, struct drover_config *ret, struct err *err)
+int config_load_notify(const char *path, struct drover_config *ret, json_t **ret_notify, struct err *err)
 {
+	json_t *notify = NULL;
 	struct drover_config config;
 	char found[PATHS_MAX];
 	int code = 0;
@@ -244,9 +279,20 @@ int config_load_user(const char *path, struct drover_config *ret, struct err *er
 			return err_say(err, code, "%s", why.text);
 		path = code == 0 ? found : NULL;
 	}
-	code = path ? load_file(path, CONFIG_FROM_USER, &config, err) : 0;
-	if (code == 0)
-		*ret = config;
+	code = path ? load_file(path, CONFIG_FROM_USER, &config, &notify, err) : 0;
+	if (code < 0)
+		return code;
+	*ret = config;
+	*ret_notify = notify;
+	return 0;
+}
+
+int config_load_user(const char *path, struct drover_config *ret, struct err *err)
+{
+	json_t *notify = NULL;
+	int code = config_load_notify(path, ret, &notify, err);
+
+	json_decref(notify);
 	return code;
 }
 
@@ -257,7 +303,7 @@ int config_load_repository(const char *directory, struct drover_config *config, 
 
 	if (length < 0 || (size_t)length >= sizeof(path))
 		return err_say(err, -ENAMETOOLONG, "the path %s/%s is too long", directory, CONFIG_REPOSITORY_FILE);
-	return load_file(path, CONFIG_FROM_REPOSITORY, config, err);
+	return load_file(path, CONFIG_FROM_REPOSITORY, config, NULL, err);
 }
 
 const char *config_origin_name(enum config_origin origin)

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <jansson.h>
+
 #include "base/err.h"
 
 /* The repository's file, in its top directory. */
@@ -36,6 +38,12 @@ void config_init(struct drover_config *config);
  * file:line:column; then *ret is untouched. 0 or -errno.
  */
 int config_load_user(const char *path, struct drover_config *ret, struct err *err);
+
+/*
+ * The same, with the key `notify` in *ret_notify: program and arguments as a list of strings, a new reference, or NULL. Only
+ * for whoever runs it, with the user's own rights: the daemon does not.
+ */
+int config_load_notify(const char *path, struct drover_config *ret, json_t **ret_notify, struct err *err);
 
 /*
  * Tightens `config` by DIRECTORY/.parallel.yaml; no file is no error. A key that a repository may not set is an error. On

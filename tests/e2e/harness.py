@@ -171,10 +171,10 @@ class Drover:
             out, err = out.decode(errors='replace'), err.decode(errors='replace')
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def run_on_terminal(self, *arguments, limit_s=COMMAND_LIMIT_S):
+    def run_on_terminal(self, *arguments, limit_s=COMMAND_LIMIT_S, terminal='xterm'):
         """Runs the client with a terminal for its input and output; all the bytes that the terminal got."""
         ours, theirs = pty.openpty()
-        process = self.popen(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, env={'TERM': 'xterm'},
+        process = self.popen(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, env={'TERM': terminal},
                              start_new_session=True)
         os.close(theirs)
         seen = b''

@@ -214,6 +214,47 @@ static void test_a_repository_may_not_say_what_is_remembered(void **state)
 	assert_int_equal(config.max_parallel.value, 0);
 }
 
+/* Keys that nothing heeds yet: right values are taken and remembered as such, wrong ones are faults. */
+static void test_planned_keys(void **state)
+{
+	const struct place *place = *state;
+	struct drover_config config;
+	struct err err = ERR_INIT;
+	unsigned told = 0;
+
+	config_init(&config);
+	assert_int_equal(config.planned, 0);
+	write_file(place->repository, "maxMemoryUsagePercent: 85\nmergeStrategy: squash\nverbose: true\n");
+	assert_int_equal(config_load_repository(place->directory, &config, &err), 0);
+	for (unsigned n = 0; n < CONFIG_PLANNED_MAX; n++)
+		told += config.planned & 1u << n && config_planned_name(n);
+	assert_int_equal(told, 2); /* nobody relies on verbose */
+	write_file(place->repository, "maxMemoryUsagePercent: 101\n");
+	assert_int_equal(config_load_repository(place->directory, &config, &err), -EINVAL);
+	write_file(place->repository, "mergeStrategy: octopus\n");
+	assert_int_equal(config_load_repository(place->directory, &config, &err), -EINVAL);
+}
+
+static void test_notify_is_the_users_alone(void **state)
+{
+	const struct place *place = *state;
+	struct drover_config config;
+	json_t *command = NULL;
+	struct err err = ERR_INIT;
+
+	write_file(place->user, "notify: [notify-send, 'a b']\nnotifyAfter: 5m\n");
+	assert_int_equal(config_load_notify(place->user, &config, &command, &err), 0);
+	assert_int_equal(json_array_size(command), 2);
+	assert_string_equal(json_string_value(json_array_get(command, 1)), "a b");
+	assert_true(config.notify_after_ns.value == 5 * NS_PER_MIN);
+	json_decref(command);
+	assert_int_equal(config_load_user(place->user, &config, &err), 0);
+	write_file(place->user, "notify: notify-send done\n"); /* looks like a shell's */
+	assert_int_equal(config_load_notify(place->user, &config, &command, &err), -EINVAL);
+	write_file(place->repository, "notify: [true]\n");
+	assert_int_equal(config_load_repository(place->directory, &config, &err), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -223,6 +264,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_repository_only_tightens, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_faults_change_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_repository_may_not_say_what_is_remembered, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_planned_keys, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_notify_is_the_users_alone, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
