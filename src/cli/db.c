@@ -52,8 +52,13 @@ static int check(struct cli *cli, const struct db_options *options)
 	struct client_options client_options = { .name = "drover " DROVER_VERSION };
 	CLEANUP(client_cleanup) struct client *client = NULL;
 	struct client_error error = { 0 };
+	struct err err = ERR_INIT;
+	char state_dir[PATHS_MAX];
 	int status = CLI_OK;
 	json_t *answer;
+
+	/* Where nothing can be written, a copy is looked at. */
+	client_options.may_start = paths_state_dir(state_dir, &err) == 0 && connect_wants_reader(state_dir);
 
 	if (client_open(&client_options, &client, &error) < 0)
 		return error.code < 0 && connect_is_absence(error.cause.code) ? become_rescuer(cli, "check", NULL)
@@ -145,8 +150,8 @@ const struct command command_db_restore = {
 	.usage = "[--from FILE]",
 	.summary = "makes a new database when it is damaged or lost, of what can be read, and says what is lost",
 	.more = "It takes the rows that are right from the database itself, then from the snapshots; the event log and the\n"
-	        "slot file tell what came after. A task that may have run since is held, never run a second time. The old\n"
-	        "database and the report are kept in the state directory, in 'damaged-DATE'. Running tasks go on.",
+		"slot file tell what came after. A task that may have run since is held, never run a second time. The old\n"
+		"database and the report are kept in the state directory, in 'damaged-DATE'. Running tasks go on.",
 	COMMAND_OPTIONS(restore_rows),
 	.method = -1,
 	.handle = handle_restore,

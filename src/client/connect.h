@@ -39,3 +39,9 @@ bool connect_is_absence(int code);
  * it had to. Inside a task (PARALLEL_TASK_ID is set) none is started. A descriptor or -errno with a sentence.
  */
 int connect_start(const char *state_dir, bool *ret_was_started, struct err *err);
+
+/* True when the state directory is there and this user cannot write to it. */
+bool connect_wants_reader(const char *state_dir);
+
+/* Starts what serves such a directory to this client alone, and connects. A descriptor or -errno with a sentence. */
+int connect_reader(const char *state_dir, struct err *err);

@@ -244,6 +244,8 @@ int connect_start(const char *state_dir, bool *ret_was_started, struct err *err)
 			err, -ESRCH,
 			"no daemon answers for '%.200s', and inside a task (PARALLEL_TASK_ID is %.20s) none is started",
 			state_dir, task);
+	if (connect_wants_reader(state_dir))
+		return connect_reader(state_dir, err);
 	fd = wait_for_socket(&start, err);
 	fd_close(&start.error_fd);
 	for (int tries = 0; start.pid != 0 && tries < REAP_TRIES && waitpid(start.pid, NULL, WNOHANG) == 0; tries++)

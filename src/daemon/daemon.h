@@ -87,6 +87,11 @@ struct daemon {
 	uint64_t snapshot_seq; /* the event that the latest snapshot of the database ends with */
 	int64_t snapshot_ms;   /* when it was taken */
 	bool is_copying;       /* one is being taken */
+	bool is_reader;              /* serves a state directory that cannot be written, see reader.h */
+	bool has_read;               /* a connection has ended */
+	unsigned reader_looks;       /* for one, before */
+	int reader_fd;               /* the directory of its copies */
+	char reader_dir[PATHS_MAX];  /* "" = none */
 	char *restore_notice;  /* about a restore, NULL = none */
 	const char *remote_name; /* of the network file system that the state directory is on, NULL = a local one */
 

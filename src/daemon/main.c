@@ -25,6 +25,7 @@
 #include "config/config.h"
 #include "daemon/daemon.h"
 #include "daemon/methods.h"
+#include "daemon/reader.h"
 #include "daemon/recovery.h"
 #include "daemon/rescue.h"
 #include "platform/clock.h"
@@ -142,6 +143,11 @@ static void on_housekeeping(uv_timer_t *timer)
 	struct err err = ERR_INIT;
 	bool has_more;
 
+	if (daemon->is_reader) {
+		reader_look(daemon);
+		uv_timer_start(timer, on_housekeeping, READER_LOOK_MS, 0);
+		return;
+	}
 	if (!server_is_bound(daemon->server) && server_rebind(daemon->server, &err) < 0)
 		log_error("%s", err.text);
 	if (daemon->keeper.socket >= 0)
@@ -189,13 +195,15 @@ struct arguments {
 	enum log_level log_level;
 	const char *verb; /* what to do with the database instead of serving it; NULL = serve */
 	const char *from;
+	bool is_reader;
 };
 
 static int usage(const char *what)
 {
 	fprintf(stderr,
 	        "drover-daemon: %s\nusage: drover-daemon --state DIR [--keeper-fd N] [--log-level LEVEL]\n"
-	        "       drover-daemon --state DIR --db check|restore [--from FILE]\n",
+	        "       drover-daemon --state DIR --db check|restore [--from FILE]\n"
+	        "       drover-daemon --state DIR --reader\n",
 	        what);
 	return -EINVAL;
 }
@@ -205,7 +213,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 	static const struct option options[] = {
 		{ "state", required_argument, NULL, 's' },     { "keeper-fd", required_argument, NULL, 'k' },
 		{ "log-level", required_argument, NULL, 'l' }, { "db", required_argument, NULL, 'd' },
-		{ "from", required_argument, NULL, 'f' },      { NULL, 0, NULL, 0 },
+		{ "from", required_argument, NULL, 'f' },      { "reader", no_argument, NULL, 'r' },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct arguments arguments = { .keeper_socket = -1, .log_level = LOG_INFO };
 	uint64_t number;
@@ -218,6 +227,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 			arguments.verb = optarg;
 		} else if (option == 'f') {
 			arguments.from = optarg;
+		} else if (option == 'r') {
+			arguments.is_reader = true;
 		} else if (option == 'k' && str_parse_u64(optarg, 1024, &number) == 0) {
 			arguments.keeper_socket = (int)number;
 		} else if (option == 'l' && log_parse_level(optarg) >= 0) {
@@ -297,9 +308,11 @@ static int divide_descriptors(struct daemon *daemon, struct err *err)
 	return 0;
 }
 
-static int open_files(struct daemon *daemon, struct err *err)
+static int open_files(struct daemon *daemon, struct store_options *ret, struct err *err)
 {
 	int r = open_state_dir(daemon, err);
+
+	*ret = (struct store_options){ .state_fd = daemon->state_fd, .state_dir = daemon->state_dir };
 
 	if (r == 0)
 		r = lock_file_take(daemon->state_fd, PATHS_DAEMON_LOCK, &daemon->lock_fd, err);
@@ -309,7 +322,10 @@ static int open_files(struct daemon *daemon, struct err *err)
 		r = clock_boot_id(daemon->boot_id);
 	if (r == 0)
 		r = record_open(daemon->state_fd, PATHS_SLOTS, LIMIT_SLOTS, &daemon->slots_fd, err);
-	return r;
+	if (r < 0)
+		return r;
+	r = record_read_committed(daemon->slots_fd, &ret->committed_seq);
+	return r < 0 ? err_set(err, r, "read %s/" PATHS_SLOTS, daemon->state_dir) : 0;
 }
 
 static int make_core(struct daemon *daemon, struct err *err)
@@ -330,14 +346,10 @@ static int make_core(struct daemon *daemon, struct err *err)
 	return roster_init(&daemon->roster, daemon->core, err);
 }
 
-static int open_store(struct daemon *daemon, struct err *err)
+static int open_store(struct daemon *daemon, const struct store_options *options, struct err *err)
 {
-	struct store_options options = { .state_fd = daemon->state_fd, .state_dir = daemon->state_dir };
-	int r = record_read_committed(daemon->slots_fd, &options.committed_seq);
+	int r = store_open(options, &daemon->store, err);
 
-	if (r < 0)
-		return err_set(err, r, "read %s/" PATHS_SLOTS, daemon->state_dir);
-	r = store_open(&options, &daemon->store, err);
 	if (r == 0)
 		r = recovery_load(daemon, err);
 	if (r < 0)
@@ -357,13 +369,17 @@ static int open_server(struct daemon *daemon, struct err *err)
 	struct server_options options = { .loop = daemon->loop, .socket_path = daemon->socket_path,
 		                          .clients_max = daemon->descriptors.clients_max };
 	CLEANUP_FREE char *lines = NULL;
-	int r = paths_socket(daemon->state_dir, daemon->socket_path, err);
+	int r = 0;
 
+	if (daemon->is_reader)
+		reader_name_socket(daemon);
+	else
+		r = paths_socket(daemon->state_dir, daemon->socket_path, err);
 	if (r < 0)
 		return r;
 	methods_fill(daemon, &options);
 	r = server_open(&options, &daemon->server, err);
-	if (r < 0)
+	if (r < 0 || daemon->is_reader)
 		return r;
 	FAILPOINT("socket_bound_not_told");
 	lines = xasprintf("pid %d\nsocket %s\nversion %s\n", (int)getpid(), daemon->socket_path, DROVER_VERSION);
@@ -395,7 +411,7 @@ static void watch_store(struct daemon *daemon, uv_poll_t *poll)
 	daemon->retry.data = daemon;
 	uv_timer_init(daemon->loop, &daemon->housekeeping);
 	daemon->housekeeping.data = daemon;
-	uv_timer_start(&daemon->housekeeping, on_housekeeping, HOUSEKEEPING_MS, 0);
+	uv_timer_start(&daemon->housekeeping, on_housekeeping, daemon->is_reader ? READER_LOOK_MS : HOUSEKEEPING_MS, 0);
 }
 
 static void on_git_version(struct daemon *daemon, void *context UNUSED, json_t *result, const char *code UNUSED,
@@ -407,8 +423,21 @@ static void on_git_version(struct daemon *daemon, void *context UNUSED, json_t *
 		daemon->git_version = xstrdup(json_string_value(json_object_get(result, "version")));
 }
 
+/* What a reader does in place of recovering and cleaning up. */
+static int start_reader(struct daemon *daemon, struct err *err)
+{
+	int r = open_server(daemon, err);
+
+	if (r < 0)
+		return r;
+	reader_settle(daemon);
+	reader_tell_socket(daemon);
+	return 0;
+}
+
 static int start(struct daemon *daemon, int keeper_socket, struct err *err)
 {
+	struct store_options options;
 	int r;
 
 	umask(077);
@@ -418,11 +447,13 @@ static int start(struct daemon *daemon, int keeper_socket, struct err *err)
 	if (r == 0)
 		r = divide_descriptors(daemon, err);
 	if (r == 0)
-		r = open_files(daemon, err);
+		r = daemon->is_reader ? reader_open(daemon, &options, err) : open_files(daemon, &options, err);
 	if (r == 0)
 		r = make_core(daemon, err);
 	if (r == 0)
-		r = open_store(daemon, err);
+		r = open_store(daemon, &options, err);
+	if (r == 0 && daemon->is_reader)
+		return start_reader(daemon, err);
 	if (r == 0)
 		r = keeper_link_open(daemon, keeper_socket, err);
 	if (r == 0)
@@ -467,7 +498,8 @@ static void finish(struct daemon *daemon)
 	free(daemon->restore_notice);
 	jobs_done_all(daemon);
 	worktree_watch_done(daemon);
-	keeper_link_close(daemon, daemon->exit_status);
+	if (!daemon->is_reader)
+		keeper_link_close(daemon, daemon->exit_status);
 	turn_done(daemon);
 	attempts_done(daemon);
 	pauses_done(daemon);
@@ -521,7 +553,8 @@ int main(int argc, char **argv)
 	if (uv_replace_allocator(xmalloc, xrealloc, xcalloc, free) < 0)
 		NEVER("libuv takes an allocator before its first use");
 	snprintf(daemon.state_dir, sizeof(daemon.state_dir), "%s", arguments.state_dir);
-	daemon.state_fd = daemon.lock_fd = daemon.slots_fd = -1;
+	daemon.is_reader = arguments.is_reader;
+	daemon.state_fd = daemon.lock_fd = daemon.slots_fd = daemon.reader_fd = daemon.keeper.socket = -1;
 	daemon.loop = uv_default_loop();
 	if (!daemon.loop) {
 		log_error("there are no descriptors for the event loop: raise 'ulimit -n'");
@@ -532,6 +565,7 @@ int main(int argc, char **argv)
 	r = start(&daemon, arguments.keeper_socket, &err);
 	if (r < 0) {
 		log_error("%s", err.text);
+		reader_done(&daemon);
 		return daemon.exit_status ? daemon.exit_status : is_passing(r) ? EXIT_FAILURE : WIRE_EXIT_USAGE;
 	}
 	watch_store(&daemon, &store_poll);
@@ -539,5 +573,6 @@ int main(int argc, char **argv)
 	turn_end(&daemon);
 	run(&daemon);
 	finish(&daemon);
+	reader_done(&daemon);
 	return daemon.exit_status;
 }

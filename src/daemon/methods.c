@@ -134,7 +134,10 @@ void methods_on_drained(struct daemon *daemon)
 
 static void on_disconnect(void *context, struct client *client)
 {
-	drafts_drop(context, server_client_id(client));
+	struct daemon *daemon = context;
+
+	daemon->has_read = true;
+	drafts_drop(daemon, server_client_id(client));
 	events_drop(client);
 }
 

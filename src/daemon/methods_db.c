@@ -53,7 +53,8 @@ static void method_db_backup(void *context, struct request *request, json_t *par
 {
 	struct daemon *daemon = context;
 
-	store_take_snapshot(daemon->store, on_taken, make_pending(daemon, request));
+	if (!methods_refuse_writes(daemon, request))
+		store_take_snapshot(daemon->store, on_taken, make_pending(daemon, request));
 }
 
 void methods_db_fill(server_handler handlers[API_METHOD_MAX])

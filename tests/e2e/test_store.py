@@ -421,3 +421,74 @@ def test_a_lost_answer_by_the_protocol(make_drover, place):
     answers = [submit()['result'] for _ in range(2)]
     assert answers[0] == answers[1]
     assert [task['id'] for task in drover.tasks()] == [answers[0]['first']]
+
+
+# -- a state directory that cannot be written --------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def read_only(drover):
+    """The state directory mounted read-only for the commands in between."""
+    if not harness.can_mount():
+        pytest.skip('no permission for a mount namespace with a read-only directory in it')
+    script = f"mount --bind '{drover.state}' '{drover.state}' && mount -o remount,bind,ro '{drover.state}' && " \
+             'echo ready && exec sleep 784'
+    process = subprocess.Popen(['unshare', '-m', '--propagation', 'private', 'sh', '-c', script],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b'ready\n'
+    drover.before = ['nsenter', '-m', '-t', str(process.pid), '--wd=' + drover.work, '--']
+    yield
+    drover.before = []
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.limit(90)
+def test_read_only_state_is_shown_and_not_changed(drover):
+    gate = drover.gate()
+    done = drover.shell('echo seen; exit 3')
+    drover.wait_final(done)
+    running, held = drover.shell(f'{gate.wait}; exit 5'), drover.add('--hold', '--name', 'later', '--', 'true')[0]
+    pid = drover.wait_state(running, 'running')['pid']
+    crash(drover)  # the latest commits are in the log still
+    before = {name: os.stat(os.path.join(drover.state, name)).st_mtime_ns for name in os.listdir(drover.state)}
+    with read_only(drover):
+        assert [task['state'] for task in drover.tasks()] == ['failed', 'running', 'held']
+        assert drover.task(done)['exit_code'] == 3
+        assert drover.run('logs', done).stdout == 'seen\n'
+        assert 'the user holds it' in drover.good('why', 'later')
+        assert 'cannot be written' in drover.json('status')['problems'][0]
+        for refused in (('add', '--', 'true'), ('run', '--', 'true'), ('cancel', running), ('db', 'backup')):
+            drover.bad(1, *refused, says='cannot be written')
+        assert drover.good('db', 'check').startswith('the database is whole')
+        assert harness.is_running(pid)
+        harness.wait_until(lambda: drover.count_running('drover-daemon') == 0, 30, 'the readers have ended')
+    assert os.listdir(drover.environment['TMPDIR']) == [], 'no copy is left'
+    assert before == {name: os.stat(os.path.join(drover.state, name)).st_mtime_ns for name in os.listdir(drover.state)}
+    gate.open()
+    assert drover.wait_final(running)['exit_code'] == 5
+    drover.good('release', held)
+    assert drover.wait_final(held)['state'] == 'succeeded'
+
+
+def test_damaged_read_only_state_says_so(drover):
+    drover.good('run', '--', 'true')
+    stop(drover)
+    with open(database(drover), 'r+b') as file:
+        file.seek(4096 * 2)
+        file.write(b'x' * 4096)
+    with read_only(drover):
+        drover.bad(3, 'ls', says=['cannot be written', 'damaged'])
+    assert os.listdir(drover.environment['TMPDIR']) == []
+    assert len(drover.bad(3, 'ls', says="'drover db restore'")) > 0
+
+
+def test_state_of_another_user_is_refused(drover):
+    drover.good('run', '--', 'true')
+    stop(drover)
+    os.chown(drover.state, 65534, 65534)
+    try:
+        drover.bad(3, 'ls', says='belongs to')
+    finally:
+        os.chown(drover.state, os.geteuid(), os.getegid())
+    assert len(drover.tasks()) == 1
