@@ -105,9 +105,14 @@ static bool is_busy(const struct daemon *daemon)
 	return totals.active > 0;
 }
 
+/* By core time: the wall clock may be set at any moment, and by years. */
+static bool is_too_old(const struct daemon *daemon, const struct task *task)
+{
+	return daemon->now_ns - MIN(task->ended_ns, daemon->now_ns) >= daemon->settings.keep_ns;
+}
+
 bool retention_run(struct daemon *daemon)
 {
-	int64_t too_old_ms = daemon->now_ms - (int64_t)(daemon->settings.keep_ns / NS_PER_MS);
 	uint32_t finished = count_finished(daemon);
 	uint32_t forgotten = 0;
 	uint32_t next;
@@ -121,7 +126,7 @@ bool retention_run(struct daemon *daemon)
 		bool is_over = finished > daemon->settings.keep_tasks;
 
 		next = daemon->roster.tasks[index].next;
-		if (!task_state_is_final(task->state) || (!is_over && task->ended_ms > too_old_ms))
+		if (!task_state_is_final(task->state) || (!is_over && !is_too_old(daemon, task)))
 			continue;
 		if (retention_forget(daemon, index) == 0) {
 			forgotten++;
