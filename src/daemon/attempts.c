@@ -86,6 +86,7 @@ static void unbind(struct attempt_slot *slot)
 	slot->task = 0;
 	slot->is_sent = false;
 	slot->is_state_owed = false;
+	slot->is_kill_sent = false;
 	slot->start_tries = 0;
 	if (slot->is_retiring)
 		drop_shim(slot);
@@ -499,6 +500,7 @@ void attempts_signal(struct daemon *daemon, const struct effect *effect, int sig
 {
 	struct attempt_slot *slot;
 	struct slot_record record;
+	bool is_again;
 
 	if (effect->slot == TASK_NONE)
 		return;
@@ -510,7 +512,9 @@ void attempts_signal(struct daemon *daemon, const struct effect *effect, int sig
 			refuse_start(slot, -ECANCELED);
 		return;
 	}
-	if (slot->pidfd >= 0 && syscall(SYS_pidfd_send_signal, slot->pidfd, signal_number, NULL, 0) == 0)
+	is_again = signal_number == SIGUSR1 && slot->is_kill_sent;
+	slot->is_kill_sent = signal_number == SIGUSR1;
+	if (slot->pidfd >= 0 && process_signal(slot->pidfd, signal_number) == 0 && !is_again)
 		return;
 	slot->is_state_owed = slot->pidfd < 0;
 	if (signal_number == SIGUSR1 && record_read(daemon->slots_fd, slot->number, &record) == 0 &&

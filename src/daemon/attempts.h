@@ -35,6 +35,7 @@ struct attempt_slot {
 	uint32_t attempt;
 	bool is_sent;        /* START went out, or the attempt was adopted */
 	bool is_state_owed;  /* whether it is frozen is to be told again: the last signal could not be sent */
+	bool is_kill_sent;   /* once; if that did not help, the shim may not be able to */
 	uint8_t start_tries; /* shims that died before they took the START */
 };
 
