@@ -347,8 +347,8 @@ static uint64_t parse_count(const char *line, const char *word)
 static int count_changes(struct collection *collection, struct err *err)
 {
 	struct git_call call = { .arguments = GIT_ARGUMENTS("diff-tree", "-r", "--shortstat", "--no-ext-diff",
-	                                                    "--no-textconv", "--no-renames", "--ignore-submodules=none",
-	                                                    collection->request.commit, collection->tip) };
+		                                            "--no-textconv", "--no-renames", "--ignore-submodules=none",
+		                                            collection->request.commit, collection->tip) };
 	struct command_result result = { 0 };
 	int error;
 
@@ -409,25 +409,12 @@ static int do_among_others(struct collection *collection, int (*step)(struct col
 	return error;
 }
 
-/* Work that git itself has put aside in the admin directory and that no ref holds. */
 static void note_unfinished(struct collection *collection)
 {
-	static const struct {
-		const char *name;
-		const char *note;
-	} signs[] = {
-		{ "rebase-merge", "a rebase in it is not finished" },
-		{ "rebase-apply", "a rebase in it is not finished" },
-		{ "sequencer", "a cherry-pick in it is not finished" },
-		{ "modules", "submodules were checked out in it" },
-	};
+	const char *note = steps_find_unfinished(collection->site.git_dir);
 
-	for (size_t i = 0; i < ARRAY_SIZE(signs) && collection->note.length == 0; i++) {
-		CLEANUP_FREE char *sign = xasprintf("%s/%s", collection->site.git_dir, signs[i].name);
-
-		if (access(sign, F_OK) == 0)
-			buf_add_text(&collection->note, signs[i].note);
-	}
+	if (note && collection->note.length == 0)
+		buf_add_text(&collection->note, note);
 }
 
 static int save_work(struct collection *collection, struct err *err)

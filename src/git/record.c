@@ -50,6 +50,8 @@ void record_format(const struct record *record, struct buf *buf)
 	json_object_set_new(object, "trash", text_or_null(record->trash));
 	json_object_set_new(object, "is_new_branch", json_boolean(record->is_new_branch));
 	json_object_set_new(object, "is_again", json_boolean(record->is_again));
+	json_object_set_new(object, "is_asked", json_boolean(record->is_asked));
+	json_object_set_new(object, "doomed", text_or_null(record->doomed));
 	if (record->verb == RECORD_REMOVE)
 		json_object_set_new(object, "result", record_result_to_json(&record->result));
 	text = json_dumps(object, JSON_INDENT(1));
@@ -109,7 +111,7 @@ static bool is_sound(const struct record *record)
 	return record->task > 0 && record->attempt > 0 && is_entry_name(record->directory) &&
 	       names_is_branch(record->branch) && names_is_hash(record->commit) &&
 	       (!record->admin || is_entry_name(record->admin)) && (!record->trash || is_entry_name(record->trash)) &&
-	       (record->verb != RECORD_REMOVE || record->trash);
+	       (record->verb != RECORD_REMOVE || record->trash) && (!record->doomed || names_is_hash(record->doomed));
 }
 
 int record_parse(const struct buf *text, struct record *ret, struct err *err)
@@ -132,6 +134,8 @@ int record_parse(const struct buf *text, struct record *ret, struct err *err)
 	record.trash = copy_text(object, "trash");
 	record.is_new_branch = json_is_true(json_object_get(object, "is_new_branch"));
 	record.is_again = json_is_true(json_object_get(object, "is_again"));
+	record.is_asked = json_is_true(json_object_get(object, "is_asked"));
+	record.doomed = copy_text(object, "doomed");
 	if (json_object_get(object, "result"))
 		parse_result(json_object_get(object, "result"), &record.result);
 	json_decref(object);
@@ -151,6 +155,7 @@ void record_done(struct record *record)
 	free(record->commit);
 	free(record->admin);
 	free(record->trash);
+	free(record->doomed);
 	worktree_result_done(&record->result);
 	*record = (struct record){ 0 };
 }

@@ -33,6 +33,8 @@ struct record {
 	char *trash;        /* remove: name the directories get in the trash */
 	bool is_new_branch; /* prepare: the branch did not exist, undoing takes it away again */
 	bool is_again;      /* remove: the branch was set back to base for the next attempt */
+	bool is_asked;      /* remove: the user asked for it, see removal.h: who finds it unfinished may have to undo it */
+	char *doomed;       /* remove, asked: the branch goes too while its tip is this; NULL = it stays */
 	struct worktree_result result; /* remove */
 };
 

@@ -50,14 +50,14 @@ static char *find_top(const char *common_path, const char *top)
 	return realpath(top, NULL);
 }
 
-static int open_paths(const struct worktree_request *request, struct repository *repository, struct err *err)
+static int open_paths(const char *common_dir, const char *top, struct repository *repository, struct err *err)
 {
-	repository->common_path = realpath(request->common_dir, NULL);
+	repository->common_path = realpath(common_dir, NULL);
 	if (!repository->common_path)
-		return err_set(err, -errno, "the repository '%s' cannot be opened", request->common_dir);
-	repository->top_path = find_top(repository->common_path, request->top);
+		return err_set(err, -errno, "the repository '%s' cannot be opened", common_dir);
+	repository->top_path = find_top(repository->common_path, top);
 	if (!repository->top_path)
-		return err_set(err, -errno, "the worktree '%s' cannot be opened", request->top);
+		return err_set(err, -errno, "the worktree '%s' cannot be opened", top);
 	if (strchr(repository->common_path, '\n') || strchr(repository->top_path, '\n'))
 		return err_say(err, -EILSEQ, "the repository's path has a line break in it, which git's files cannot hold");
 	repository->root_path = xasprintf("%s/" REPOSITORY_ROOT, repository->top_path);
@@ -153,7 +153,7 @@ int repository_open(const struct worktree_request *request, struct repository *r
 		return err_say(err, -EBADMSG, "a request needs task and attempt above 0 and the full hash of a commit");
 	repository_format_key(request->owner, request->task, key);
 	repository.key = xstrdup(key);
-	error = open_paths(request, &repository, err);
+	error = open_paths(request->common_dir, request->top, &repository, err);
 	if (error == 0) {
 		repository.common = open(repository.common_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (repository.common < 0)
@@ -169,6 +169,68 @@ int repository_open(const struct worktree_request *request, struct repository *r
 	}
 	*ret = repository;
 	return 0;
+}
+
+/* A directory of ours if it is there: then *fd is it, and else −1. A link in its place is an error. */
+static int look_for(int parent, const char *path, int *fd, struct err *err)
+{
+	int found = parent < 0 ? -ENOENT : fs_open_beneath(parent, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+
+	if (found < 0 && found != -ENOENT)
+		return err_set(err, found, "'%s' is not a directory of drover's, or cannot be opened", path);
+	*fd = MAX(found, -1);
+	return 0;
+}
+
+int repository_look(const char *common_dir, const char *top, struct repository *ret, struct err *err)
+{
+	struct repository repository = { .common = -1,
+		                         .intents = -1,
+		                         .records = -1,
+		                         .making = -1,
+		                         .admin_trash = -1,
+		                         .lock = -1,
+		                         .root = -1,
+		                         .lock_timeout_ns = LOCK_TIMEOUT_NS };
+	CLEANUP_FD int directory = -1;
+	int error = open_paths(common_dir, top, &repository, err);
+
+	repository_set_task(&repository, NULL, 0, 0);
+	if (error == 0) {
+		repository.common = open(repository.common_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (repository.common < 0)
+			error = err_set(err, -errno, "cannot open the repository '%s'", repository.common_path);
+	}
+	if (error == 0)
+		error = look_for(repository.common, "drover/intents", &repository.intents, err);
+	if (error == 0)
+		error = look_for(repository.common, "drover/worktrees", &repository.records, err);
+	if (error == 0)
+		error = look_for(repository.common, "drover/making", &repository.making, err);
+	if (error == 0)
+		error = look_for(repository.common, "drover/trash", &repository.admin_trash, err);
+	if (error == 0)
+		repository.lock = MAX(fs_open_beneath(repository.common, "drover/lock", O_RDWR | O_NOFOLLOW, 0), -1);
+	directory = error == 0 ? open(repository.top_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (error == 0)
+		error = look_for(directory, REPOSITORY_ROOT, &repository.root, err);
+	if (error < 0) {
+		repository_done(&repository);
+		return error;
+	}
+	*ret = repository;
+	return 0;
+}
+
+void repository_set_task(struct repository *repository, const char *owner, uint64_t task, uint32_t attempt)
+{
+	char key[REPOSITORY_KEY_MAX];
+
+	repository_format_key(owner, task, key);
+	free(repository->key);
+	repository->key = xstrdup(key);
+	repository->task = task;
+	repository->attempt = attempt;
 }
 
 void repository_done(struct repository *repository)
@@ -252,6 +314,11 @@ int repository_lock_task(struct repository *repository, struct err *err)
 		return 0;
 	what = xasprintf("task %" PRIu64, repository->task);
 	return say_busy(repository, what, error, err);
+}
+
+void repository_unlock_task(struct repository *repository)
+{
+	(void)lock_byte(repository, task_byte(repository->key), F_UNLCK, F_OFD_SETLK);
 }
 
 int repository_lock(struct repository *repository, struct err *err)

@@ -5,7 +5,8 @@
  *                                    a byte from 2 on each task. The git processes we start hold the same open file, so
  *                                    after kill -9 of this process the locks last until they have ended too.
  *   <common dir>/drover/intents/     records of what is being done, <task>-<attempt>.json
- *   <common dir>/drover/worktrees/   records of what is done, <task>.json
+ *   <common dir>/drover/worktrees/   records of what is done, <task>.json for the latest attempt, and <task>-<attempt>.json
+ *                                    for those before it whose worktrees stayed
  *   <common dir>/drover/making/      an admin directory before it has its place
  *   <common dir>/drover/trash/       admin directories of removed worktrees
  *   <top>/.parallel-worktrees/       the worktrees; .gitignore with "*"; .trash/ for what is to be deleted
@@ -19,6 +20,7 @@
 #include "git/record.h"
 
 #define REPOSITORY_ROOT ".parallel-worktrees"
+#define REPOSITORY_TRASH ".trash" /* in the root */
 
 enum { REPOSITORY_KEY_MAX = 80 };
 
@@ -26,7 +28,7 @@ struct repository {
 	char *common_path; /* canonical */
 	char *top_path;    /* directory that holds .parallel-worktrees */
 	char *root_path;
-	char *key;         /* of the task: "7", or "OWNER.7" */
+	char *key; /* of the task: "7", or "OWNER.7" */
 	int common;
 	int intents;
 	int records;
@@ -45,11 +47,23 @@ struct repository {
  */
 int repository_open(const struct worktree_request *request, struct repository *ret, struct err *err);
 
+/*
+ * Opens what of all this is there, and makes nothing; descriptors of what is not there are −1. It stands for no task until
+ * repository_set_task. 0 or -errno.
+ */
+int repository_look(const char *common_dir, const char *top, struct repository *ret, struct err *err);
+
+/* Makes the repository stand for another task's attempt; task 0 is nobody's. No task's lock may be held. */
+void repository_set_task(struct repository *repository, const char *owner, uint64_t task, uint32_t attempt);
+
 /* Closes it, which frees the locks unless a git of ours still runs. */
 void repository_done(struct repository *repository);
 
 /* Waits for the task's lock. 0 or -ETIMEDOUT with a sentence. */
 int repository_lock_task(struct repository *repository, struct err *err);
+
+/* Gives it back. */
+void repository_unlock_task(struct repository *repository);
 
 /* Waits for the repository's lock. 0 or -ETIMEDOUT with a sentence that names who had it last. */
 int repository_lock(struct repository *repository, struct err *err);
@@ -81,7 +95,10 @@ int repository_write_intent(struct repository *repository, const struct record *
 /* Removes the intent. */
 int repository_drop_intent(struct repository *repository, const struct record *record, struct err *err);
 
-/* What was intended is done: makes the intent the task's record, durably. */
+/*
+ * What was intended is done: makes the intent the task's record, durably. The record of an earlier attempt whose worktree
+ * stays is kept beside it; an intent about an earlier attempt takes that attempt's record away.
+ */
 int repository_finish_intent(struct repository *repository, const struct record *record, struct err *err);
 
 /* Replaces the task's record. */
@@ -93,6 +110,18 @@ int repository_read_record(struct repository *repository, struct record *ret, st
 /* Reads the intent of this task and attempt, as above. */
 int repository_read_intent(struct repository *repository, struct record *ret, struct err *err);
 
+/* As repository_read_record, for the record of this attempt, be it the latest or not. */
+int repository_read_attempt(struct repository *repository, struct record *ret, struct err *err);
+
+typedef void repository_see(void *context, struct record *record);
+
+/*
+ * Calls see for each record there is, with `is_intent` for each intent: no lock is taken, so they may be of work under way.
+ * See may move the record's strings out. 0 or -errno.
+ */
+int repository_see_records(struct repository *repository, bool is_intent, repository_see *see, void *context,
+                           struct err *err);
+
 typedef int repository_visit(struct repository *repository, const struct record *intent, void *context, struct err *err);
 
 /* Calls visit for each intent there is, with its task's lock held; those of tasks being worked on are left out. */
@@ -100,7 +129,7 @@ int repository_visit_intents(struct repository *repository, repository_visit *vi
 
 /* Adds the directories and branches (without prefix) that intents name: not to be taken before those are settled. */
 int repository_list_intended(struct repository *repository, struct names_taken *directories, struct names_taken *branches,
-			     struct err *err);
+                             struct err *err);
 
 /* Removes records of removed worktrees that are older than a week. */
 void repository_forget_old(struct repository *repository);
@@ -115,7 +144,7 @@ int repository_list_root(struct repository *repository, struct names_taken *ret,
  * in files and without configuration per worktree. The repository's lock is held. 0 or -errno.
  */
 int repository_make_worktree(struct repository *repository, const struct record *intent, const char *reason,
-			     struct err *err);
+                             struct err *err);
 
 /* Removes what a killed repository_make_worktree left outside worktree and admin directory. */
 int repository_unmake_worktree(struct repository *repository, const struct record *intent, struct err *err);

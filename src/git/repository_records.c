@@ -79,6 +79,27 @@ int repository_drop_intent(struct repository *repository, const struct record *r
 	return 0;
 }
 
+/*
+ * Makes room for the record of `record`'s attempt under `name`. An earlier attempt's worktree that stays must not be
+ * forgotten: its record gets the attempt's number. True when a later attempt's stands there and has to stay.
+ */
+static bool make_way(struct repository *repository, const struct record *record, const char *name)
+{
+	CLEANUP(record_done) struct record standing = { 0 };
+	char aside[NAME_ROOM];
+
+	if (read_file(repository->records, name, &standing, NULL) < 0 || standing.attempt == record->attempt)
+		return false;
+	intent_name(standing.attempt < record->attempt ? &standing : record, aside);
+	if (standing.attempt > record->attempt) {
+		(void)unlinkat(repository->records, aside, 0); /* of what the intent has removed */
+		return true;
+	}
+	if (standing.verb != RECORD_REMOVE)
+		(void)renameat(repository->records, name, repository->records, aside); /* else only a listing is poorer */
+	return false;
+}
+
 int repository_finish_intent(struct repository *repository, const struct record *record, struct err *err)
 {
 	char name[NAME_ROOM];
@@ -88,6 +109,8 @@ int repository_finish_intent(struct repository *repository, const struct record 
 	intent_name(record, name);
 	repository_format_key(record->owner, record->task, key);
 	snprintf(done, sizeof(done), "%s.json", key);
+	if (make_way(repository, record, done))
+		return repository_drop_intent(repository, record, err);
 	if (renameat(repository->intents, name, repository->records, done) < 0)
 		return err_set(err, -errno, "cannot finish drover's intent '%s'", name);
 	/* Both directories are in the rename's transaction: an intent that came back would undo what a task did since. */
@@ -148,6 +171,23 @@ void repository_claim_record(const struct repository *repository, struct reposit
 	    record.attempt != repository->attempt)
 		ret->since_ms = INT64_MAX;
 	record_done(&record);
+}
+
+int repository_read_attempt(struct repository *repository, struct record *ret, struct err *err)
+{
+	struct record latest = { 0 };
+	char name[NAME_ROOM];
+	int error = repository_read_record(repository, &latest, err);
+
+	if (error == 0 && latest.attempt == repository->attempt) {
+		*ret = latest;
+		return 0;
+	}
+	record_done(&latest);
+	if (error < 0 && error != -ENOENT)
+		return error;
+	snprintf(name, sizeof(name), "%s-%" PRIu32 ".json", repository->key, repository->attempt);
+	return read_file(repository->records, name, ret, err);
 }
 
 static bool ends_with(const char *name, const char *end)
@@ -228,6 +268,29 @@ int repository_list_intended(struct repository *repository, struct names_taken *
 		names_taken_add(directories, intent.directory, strlen(intent.directory));
 		names_taken_add(branches, branch, strlen(branch));
 		record_done(&intent);
+	}
+	closedir(listing);
+	return 0;
+}
+
+int repository_see_records(struct repository *repository, bool is_intent, repository_see *see, void *context,
+                           struct err *err)
+{
+	int directory = is_intent ? repository->intents : repository->records;
+	DIR *listing = directory < 0 ? NULL : open_listing(directory);
+	const struct dirent *entry;
+
+	if (directory < 0)
+		return 0;
+	if (!listing)
+		return err_set(err, -errno, "cannot list drover's records in '%s/drover'", repository->common_path);
+	while ((entry = readdir(listing))) {
+		struct record record = { 0 };
+
+		if (!ends_with(entry->d_name, ".json") || read_file(directory, entry->d_name, &record, NULL) < 0)
+			continue;
+		see(context, &record);
+		record_done(&record);
 	}
 	closedir(listing);
 	return 0;

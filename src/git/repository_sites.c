@@ -24,8 +24,6 @@ enum {
 	ADMIN_NAMES_MAX = 1000,
 };
 
-#define TRASH ".trash"
-
 /* A stream over the directory `path` beneath `directory`; NULL when there is none. */
 static DIR *open_listing(int directory, const char *path)
 {
@@ -279,11 +277,25 @@ void repository_remove_empty_admins(struct repository *repository, const char *d
 
 /* ---- trash ---- */
 
+/* A directory goes to another one only when its own ".." may be written; a task may have taken that right away. */
+static void make_movable(int from, const char *name)
+{
+	CLEANUP_FD int fd = fs_open_beneath(from, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
+	char path[sizeof("/proc/self/fd/") + 12];
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || (st.st_mode & 0700) == 0700)
+		return;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	(void)chmod(path, 0700); /* the move fails by itself if this did */
+}
+
 /* Renames from/name to into/trash, or to a longer name when that is taken. What is not there is success. */
 static int move_to_trash(int from, const char *name, int into, const char *trash)
 {
 	CLEANUP_FREE char *longer = xasprintf("%s-%llx", trash, (unsigned long long)random_u64());
 
+	make_movable(from, name);
 	if (renameat2(from, name, into, trash, RENAME_NOREPLACE) == 0 || errno == ENOENT)
 		return 0;
 	if (errno == EEXIST && renameat2(from, name, into, longer, RENAME_NOREPLACE) == 0)
@@ -293,7 +305,7 @@ static int move_to_trash(int from, const char *name, int into, const char *trash
 
 int repository_trash_worktree(struct repository *repository, const char *directory, const char *trash, struct err *err)
 {
-	CLEANUP_FD int into = fs_make_directory(repository->root, TRASH, 0700);
+	CLEANUP_FD int into = fs_make_directory(repository->root, REPOSITORY_TRASH, 0700);
 	int error = into < 0 ? into : move_to_trash(repository->root, directory, into, trash);
 
 	if (error < 0)
@@ -332,7 +344,7 @@ static unsigned empty_directory(int directory, int *error, struct err *err)
 
 int repository_empty_trash(struct repository *repository, struct err *err)
 {
-	CLEANUP_FD int trash = fs_open_beneath(repository->root, TRASH, O_RDONLY | O_DIRECTORY, 0);
+	CLEANUP_FD int trash = fs_open_beneath(repository->root, REPOSITORY_TRASH, O_RDONLY | O_DIRECTORY, 0);
 	unsigned count = 1;
 	int error = 0;
 

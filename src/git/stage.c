@@ -99,7 +99,7 @@ void stage_listing_done(struct stage_listing *listing)
 	buf_done(&listing->note);
 }
 
-static int list(const struct git *git, struct stage_listing *ret, struct err *err)
+int stage_list(const struct git *git, struct stage_listing *ret, struct err *err)
 {
 	struct git_call call = { .arguments = GIT_ARGUMENTS("ls-files", "-zvsmo", "--exclude-standard") };
 	struct command_result result = { 0 };
@@ -110,6 +110,8 @@ static int list(const struct git *git, struct stage_listing *ret, struct err *er
 	error = stage_parse(&result.output, git->directory, ret);
 	if (error < 0)
 		err_say(err, error, "git ls-files printed something that drover does not understand");
+	else if (result.errors.length > 0 && strstr(result.errors.bytes, "could not open directory"))
+		note_once(&ret->note, ".", 1, "has a directory in it that cannot be read"); /* git only warns of it */
 	command_result_done(&result);
 	return error;
 }
@@ -165,7 +167,7 @@ static int keep_unfiltered(const struct git *git, const struct buf *answer, size
 	return 0;
 }
 
-static int leave_out_filtered(const struct git *git, struct stage_listing *listing, struct err *err)
+int stage_leave_out_filtered(const struct git *git, struct stage_listing *listing, struct err *err)
 {
 	struct git_call call = { .arguments = GIT_ARGUMENTS("check-attr", "-z", "--stdin", "filter") };
 	CLEANUP_BUF struct buf paths = BUF_INIT;
@@ -230,11 +232,11 @@ static int write_tree(const struct git *git, char **ret_tree, struct err *err)
 int stage_all(const struct git *git, char **ret_tree, struct buf *note, struct err *err)
 {
 	struct stage_listing listing = { 0 };
-	int error = list(git, &listing, err);
+	int error = stage_list(git, &listing, err);
 
 	if (error < 0)
 		return error;
-	error = leave_out_filtered(git, &listing, err);
+	error = stage_leave_out_filtered(git, &listing, err);
 	if (error == 0)
 		error = update_index(git, &listing, err);
 	if (error == 0)

@@ -24,6 +24,18 @@ struct stage_listing {
  */
 int stage_parse(const struct buf *output, int directory, struct stage_listing *ret);
 
+/*
+ * What the worktree holds now: paths as git's index of it has them and as its files are. Its filters must be emptied. 0 or
+ * -errno.
+ */
+int stage_list(const struct git *git, struct stage_listing *ret, struct err *err);
+
+/*
+ * Takes out of the listing what cannot be committed because a filter would have to be run on it; the note says so. 0 or
+ * -errno.
+ */
+int stage_leave_out_filtered(const struct git *git, struct stage_listing *listing, struct err *err);
+
 /* Frees what stage_parse filled. */
 void stage_listing_done(struct stage_listing *listing);
 

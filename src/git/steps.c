@@ -8,10 +8,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/failpoint.h"
 #include "base/fd.h"
+#include "git/removal.h"
 #include "platform/fs.h"
 #include "platform/random.h"
 
@@ -59,6 +61,27 @@ void steps_site_done(struct steps_site *site)
 char *steps_lock_reason(const struct record *record)
 {
 	return xasprintf("drover task %" PRIu64 " attempt %" PRIu32, record->task, record->attempt);
+}
+
+const char *steps_find_unfinished(const char *git_dir)
+{
+	static const struct {
+		const char *name;
+		const char *note;
+	} signs[] = {
+		{ "rebase-merge", "a rebase in it is not finished" },
+		{ "rebase-apply", "a rebase in it is not finished" },
+		{ "sequencer", "a cherry-pick in it is not finished" },
+		{ "modules", "submodules were checked out in it" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(signs); i++) {
+		CLEANUP_FREE char *sign = xasprintf("%s/%s", git_dir, signs[i].name);
+
+		if (access(sign, F_OK) == 0)
+			return signs[i].note;
+	}
+	return NULL;
 }
 
 /* 0 also when it never was made or has moved since: both are as they should be. -EBUSY when another's lock prevents it. */
@@ -124,7 +147,8 @@ static int settle(struct repository *repository, const struct record *intent, vo
 	bool is_own = repository_is_own(repository, intent);
 
 	if (intent->verb == RECORD_REMOVE)
-		return steps_finish_removal(repository, intent, err);
+		return intent->is_asked ? removal_settle(repository, intent, err)
+		                        : steps_finish_removal(repository, intent, err);
 	if (is_own && intent->attempt == repository->attempt)
 		return 0; /* prepare itself looks how far it came */
 	if (repository_has_lock_file(repository, PACKED_REFS_LOCK))

@@ -27,6 +27,9 @@ void steps_site_done(struct steps_site *site);
 /* The reason that git's own lock on the worktree shows. To be freed. */
 char *steps_lock_reason(const struct record *record);
 
+/* Work that git itself has put aside in a worktree's admin directory and that no ref holds: a clause, or NULL. */
+const char *steps_find_unfinished(const char *git_dir);
+
 /*
  * Undoes a preparation: worktree, admin directory, lock files, the new branch if it has no commit of its own (unless
  * `keep_branch`), and the intent. The repository's lock is held.

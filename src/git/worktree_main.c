@@ -17,6 +17,7 @@
 #include "base/units.h"
 #include "git/record.h"
 #include "git/worktree.h"
+#include "git/worktree_sites.h"
 
 enum { INPUT_BYTES_MAX = 8 << 20, EXIT_ERROR = 1, EXIT_USAGE = 2 };
 
@@ -122,17 +123,21 @@ static int version(const json_t *input UNUSED, json_t **ret, struct err *err)
 	return error;
 }
 
+static void clean_up(const json_t *input);
+
 struct verb {
 	const char *name;
 	verb_function *function;
-	bool may_leave_trash;
+	void (*after)(const json_t *input); /* what can take long and nobody waits for; NULL = nothing */
 };
 
 static const struct verb verbs[] = {
-	{ "inspect", inspect, false },
-	{ "prepare", prepare, true },
-	{ "collect", collect, true },
-	{ "version", version, false },
+	{ "inspect", inspect, NULL },
+	{ "prepare", prepare, clean_up },
+	{ "collect", collect, clean_up },
+	{ "list", worktree_list_sites, NULL },
+	{ "remove", worktree_remove_sites, worktree_remove_after },
+	{ "version", version, NULL },
 };
 
 static const struct verb *find_verb(const char *name)
@@ -205,7 +210,7 @@ int main(int argc, char **argv)
 
 	json_set_alloc_funcs(xmalloc, free);
 	if (!verb) {
-		fprintf(stderr, "usage: drover-worktree inspect|prepare|collect|version < REQUEST.json\n"
+		fprintf(stderr, "usage: drover-worktree inspect|prepare|collect|list|remove|version < REQUEST.json\n"
 		                "The daemon calls this program; 'drover --help' tells what is for you.\n");
 		return EXIT_USAGE;
 	}
@@ -219,8 +224,8 @@ int main(int argc, char **argv)
 		add_error(output, error, &err);
 	if (print(output) < 0)
 		error = -EIO;
-	if (verb->may_leave_trash && input)
-		clean_up(input);
+	if (verb->after && input)
+		verb->after(input);
 	json_decref(input);
 	json_decref(output);
 	return error < 0 ? EXIT_ERROR : 0;

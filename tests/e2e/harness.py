@@ -75,6 +75,15 @@ def is_running(pid):
     return fields is not None and fields[0] not in (b'Z', b'X')
 
 
+def group_is_running(number):
+    """Whether a process of the group lives; a zombie that nobody took yet does not."""
+    for name in os.listdir('/proc'):
+        fields = stat_fields(int(name)) if name.isdigit() else None
+        if fields and int(fields[2]) == number and fields[0] not in (b'Z', b'X'):
+            return True
+    return False
+
+
 def parent_of(pid):
     fields = stat_fields(pid)
     return int(fields[1]) if fields else 0

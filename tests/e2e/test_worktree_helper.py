@@ -293,15 +293,6 @@ def test_configuration_per_worktree(folder):
     repository.assert_sound()
 
 
-def group_is_running(number):
-    """Whether a process of the group lives; a zombie that nobody took yet does not."""
-    for name in os.listdir('/proc'):
-        fields = harness.stat_fields(int(name)) if name.isdigit() else None
-        if fields and int(fields[2]) == number and fields[0] not in (b'Z', b'X'):
-            return True
-    return False
-
-
 @pytest.mark.limit(120)
 def test_beside_a_foreign_gc_and_prune(repository):
     """FACTS 1.3: a prune that does not know our lock takes worktrees away while they are made."""
@@ -318,7 +309,7 @@ def test_beside_a_foreign_gc_and_prune(repository):
         finally:
             os.killpg(foreign.pid, signal.SIGKILL)
     assert all(one['is_removed'] for one in done) and len(repository.branches()) == 30
-    harness.wait_until(lambda: not group_is_running(foreign.pid), what='the end of the foreign git')
+    harness.wait_until(lambda: not harness.group_is_running(foreign.pid), what='the end of the foreign git')
     for path in repository.residue():
         if not os.path.relpath(path, repository.common).startswith('drover/'):
             os.unlink(path)  # what the killed foreign git left

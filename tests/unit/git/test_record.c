@@ -26,6 +26,8 @@ static struct record sample(void)
 		.admin = (char *)"fix1",
 		.trash = (char *)"fix-abc",
 		.is_again = true,
+		.is_asked = true,
+		.doomed = (char *)HASH,
 		.result = { .branch = (char *)"parallel/fix",
 		            .commit = (char *)HASH,
 		            .salvage = (char *)"refs/drover/salvage/9-3",
@@ -55,6 +57,8 @@ static void test_written_and_read_back(void **state UNUSED)
 	assert_string_equal(read.admin, "fix1");
 	assert_string_equal(read.trash, "fix-abc");
 	assert_true(read.is_again);
+	assert_true(read.is_asked);
+	assert_string_equal(read.doomed, HASH);
 	assert_false(read.is_new_branch);
 	assert_null(read.result.path);
 	assert_string_equal(read.result.salvage, "refs/drover/salvage/9-3");
