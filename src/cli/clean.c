@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "cli/cli.h"
 #include "cli/refs.h"
+#include "cli/terminal.h"
 
 struct clean_options {
 	bool is_all;
@@ -17,6 +18,28 @@ static const struct option_row clean_rows[] = {
 	{ 0, "all", NULL, OPTION_FLAG, offsetof(struct clean_options, is_all), .meaning = "all finished tasks" },
 	{ 0, "json", NULL, OPTION_FLAG, offsetof(struct clean_options, is_json), .meaning = "the result as JSON" },
 };
+
+enum { PATHS_SHOWN = 5 };
+
+/* What a forgotten task leaves is not forgotten with it. */
+static void tell_worktrees(struct cli *cli, const json_t *result)
+{
+	const json_t *paths = json_object_get(result, "worktrees");
+	size_t count = json_array_size(paths);
+
+	if (count == 0)
+		return;
+	buf_add_format(&cli->out,
+	               "%zu worktree%s: 'drover worktree ls' there tells what is in %s, 'drover worktree rm' removes %s\n",
+	               count, count == 1 ? " stays" : "s stay", count == 1 ? "it" : "them", count == 1 ? "it" : "them");
+	for (size_t i = 0; i < count && i < PATHS_SHOWN; i++) {
+		buf_add_text(&cli->out, "  ");
+		terminal_add_cut(&cli->out, json_string_value(json_array_get(paths, i)), SIZE_MAX);
+		buf_add_byte(&cli->out, '\n');
+	}
+	if (count > PATHS_SHOWN)
+		buf_add_text(&cli->out, "  …\n");
+}
 
 static int clean(struct cli *cli, const struct clean_options *options, const struct option_rest *rest)
 {
@@ -45,10 +68,12 @@ static int clean(struct cli *cli, const struct clean_options *options, const str
 	if (!result)
 		return status;
 	count = json_integer_value(json_object_get(result, "count"));
-	if (options->is_json)
+	if (options->is_json) {
 		cli_print_json(cli, result);
-	else
+	} else {
 		buf_add_format(&cli->out, "forgot %lld task%s\n", (long long)count, count == 1 ? "" : "s");
+		tell_worktrees(cli, result);
+	}
 	/* With --all and --older-than what must stay, stays, and that is no failure. */
 	status = refs_tell_refused(cli, result) > 0 && rest->count > 0 ? CLI_FAILED : CLI_OK;
 	json_decref(result);
@@ -71,6 +96,7 @@ const struct command command_clean = {
 	.name = "clean",
 	.usage = "TASK…   or   --older-than=TIME   or   --all",
 	.summary = "forgets finished tasks and their logs",
+	.more = "Their worktrees and branches stay; 'drover worktree' lists and removes the former.",
 	.arguments = OPTION_VALUES_TASK,
 	.argument_choices = api_final_choices,
 	COMMAND_OPTIONS(clean_rows),

@@ -120,6 +120,8 @@ extern const struct command command_suspend, command_resume;                    
 extern const struct command command_pause, command_unpause;                       /* pause.c */
 extern const struct command command_daemon_start, command_daemon_stop;             /* daemon.c */
 extern const struct command command_daemon_restart, command_daemon_status;         /* daemon.c */
+extern const struct command command_worktree_ls, command_worktree_rm;              /* worktree.c */
+extern const struct command command_worktree_prune;                                /* worktree.c */
 extern const struct command command_clean;                                         /* clean.c */
 extern const struct command command_db_check, command_db_backup, command_db_restore;       /* db.c */
 extern const struct command command_doctor;                                        /* doctor.c */

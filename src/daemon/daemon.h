@@ -24,6 +24,13 @@
 #include "store/store.h"
 
 struct draft;
+struct worktree_call;
+
+/* Calls about worktrees that are under way, see methods_worktrees.c. */
+struct worktree_calls {
+	struct worktree_call *first;
+	bool is_starting; /* what waits is being given its turn */
+};
 
 struct daemon_settings {
 	uint32_t slots; /* at once, by default */
@@ -76,6 +83,7 @@ struct daemon {
 	struct draft *drafts;
 	struct room room;
 	struct pause_note *pauses;
+	struct worktree_calls worktree_calls;
 	json_t *fresh_keys; /* idempotency keys put but not yet handed to the store, with their answers */
 	uint64_t last_draft;
 

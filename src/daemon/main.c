@@ -493,6 +493,7 @@ static void finish(struct daemon *daemon)
 	store_close(daemon->store); /* before the server: reads that are given up answer their requests */
 	server_close(daemon->server);
 	drafts_done(daemon);
+	methods_worktrees_done(daemon);
 	json_decref(daemon->fresh_keys);
 	free(daemon->git_version);
 	free(daemon->restore_notice);

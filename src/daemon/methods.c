@@ -149,6 +149,7 @@ void methods_fill(struct daemon *daemon, struct server_options *options)
 	methods_events_fill(options->handlers);
 	methods_db_fill(options->handlers);
 	methods_pause_fill(options->handlers);
+	methods_worktrees_fill(options->handlers);
 	options->handlers[API_STATUS] = method_status;
 	options->handlers[API_DAEMON_STATUS] = method_daemon_status;
 	options->handlers[API_DAEMON_STOP] = method_daemon_stop;

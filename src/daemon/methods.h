@@ -15,12 +15,16 @@ void methods_tasks_fill(server_handler handlers[API_METHOD_MAX]);
 void methods_events_fill(server_handler handlers[API_METHOD_MAX]);
 void methods_db_fill(server_handler handlers[API_METHOD_MAX]);
 void methods_pause_fill(server_handler handlers[API_METHOD_MAX]);
+void methods_worktrees_fill(server_handler handlers[API_METHOD_MAX]);
 
 /* Answers store-failed or stopping and returns true when nothing new may be accepted. */
 bool methods_refuse_writes(struct daemon *daemon, struct request *request);
 
 /* Answers with `result` (reference stolen) once all that was decided so far is durable. */
 void methods_reply_durable(struct daemon *daemon, struct request *request, json_t *result);
+
+/* Drops the calls about worktrees that are under way: at the end. */
+void methods_worktrees_done(struct daemon *daemon);
 
 /* Drops the drafts of a connection; all of them at the end. */
 void drafts_drop(struct daemon *daemon, uint64_t client);

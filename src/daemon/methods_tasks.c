@@ -281,7 +281,7 @@ static void method_clean(void *context, struct request *request, json_t *params)
 	const json_t *age = json_object_get(params, "older_than_s");
 	double age_s = json_number_value(age);
 	struct selection selection = { 0 };
-	json_t *refused;
+	json_t *refused, *worktrees;
 	json_int_t count = 0;
 
 	if (methods_refuse_writes(daemon, request))
@@ -300,20 +300,26 @@ static void method_clean(void *context, struct request *request, json_t *params)
 		return;
 	}
 	refused = json_array();
+	worktrees = json_array();
 	for (size_t i = 0; i < selection.count; i++) {
-		unsigned long long id = daemon->roster.tasks[selection.items[i]].id;
+		const struct roster_task *texts = &daemon->roster.tasks[selection.items[i]];
+		unsigned long long id = texts->id;
+		json_t *path = json_incref(json_object_get(texts->result, "path"));
 
-		if (id == 0)
-			continue; /* named twice */
-		if (retention_forget(daemon, selection.items[i]) == 0)
+		if (id > 0 && retention_forget(daemon, selection.items[i]) == 0) {
 			count++;
-		else if (json_array_size(refused) < LIMIT_PAGE)
+			if (path && json_array_size(worktrees) < LIMIT_PAGE)
+				json_array_append(worktrees, path);
+		} else if (id > 0 && json_array_size(refused) < LIMIT_PAGE) { /* 0: named twice */
 			json_array_append_new(refused,
 			                      json_sprintf("#%llu is kept: it has not ended, or another task waits for it",
 			                                   id));
+		}
+		json_decref(path);
 	}
 	free(selection.items);
-	methods_reply_durable(daemon, request, json_pack("{s:I, s:o}", "count", count, "refused", refused));
+	methods_reply_durable(daemon, request,
+	                      json_pack("{s:I, s:o, s:o}", "count", count, "refused", refused, "worktrees", worktrees));
 }
 
 void methods_tasks_fill(server_handler handlers[API_METHOD_MAX])

@@ -26,15 +26,26 @@ static struct order *new_order(const struct task *task, bool is_again)
 	return order;
 }
 
-/* The fields that both verbs take. The owner tells a task from one of the same id in a state directory begun anew. */
+char *worktrees_owner(const struct daemon *daemon, const struct task *task)
+{
+	return xasprintf("%08x-%lld", crc32c(0, daemon->state_dir, strlen(daemon->state_dir)), (long long)task->created_ms);
+}
+
+bool worktrees_is_own(const struct daemon *daemon, const char *owner)
+{
+	CLEANUP_FREE char *before = xasprintf("%08x-", crc32c(0, daemon->state_dir, strlen(daemon->state_dir)));
+
+	return strncmp(owner, before, strlen(before)) == 0;
+}
+
+/* The fields that both verbs take. */
 static json_t *make_request(const struct daemon *daemon, const struct task *task, const struct roster_task *texts)
 {
 	const struct roster_batch *batch = texts->batch;
-	json_t *request = json_pack("{s:I, s:I, s:s?, s:s, s:s, s:s, s:o}", "task", (json_int_t)task->id, "attempt",
+	CLEANUP_FREE char *owner = worktrees_owner(daemon, task);
+	json_t *request = json_pack("{s:I, s:I, s:s?, s:s, s:s, s:s, s:s}", "task", (json_int_t)task->id, "attempt",
 	                            (json_int_t)task->attempt, "name", texts->name, "top", batch->top, "common_dir",
-	                            batch->common_dir, "commit", batch->commit, "owner",
-	                            json_sprintf("%08x-%lld", crc32c(0, daemon->state_dir, strlen(daemon->state_dir)),
-	                                         (long long)task->created_ms));
+	                            batch->common_dir, "commit", batch->commit, "owner", owner);
 
 	ASSERT(request); /* a task with a worktree has a repository: methods_submit.c */
 	return request;
