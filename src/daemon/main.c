@@ -38,7 +38,6 @@ enum {
 	HOUSEKEEPING_MS = 5000,
 	HOUSEKEEPING_BUSY_MS = 100,
 	LAST_COMMIT_MS = 5000,
-	SNAPSHOT_EVERY_MS = 6 * 3600 * 1000,
 	SNAPSHOT_FIRST_MS = 600 * 1000, /* when there is none yet */
 	UNUSED_MEMORY_MAX = 2 << 20, /* bytes freed and kept for what comes next */
 	KEEP_EVENTS = 200000,
@@ -118,9 +117,10 @@ static void on_snapshot(void *context, const struct err *failure, const char *te
 /* Now and then, when something has changed since the latest. */
 static void take_snapshot(struct daemon *daemon)
 {
-	bool is_due = daemon->now_ms - daemon->snapshot_ms >= SNAPSHOT_EVERY_MS || daemon->now_ms < daemon->snapshot_ms;
+	int64_t every_ms = daemon->settings.snapshot_every_ms;
+	bool is_due = daemon->now_ms - daemon->snapshot_ms >= every_ms || daemon->now_ms < daemon->snapshot_ms;
 
-	if (daemon->is_broken || daemon->is_copying || !is_due || daemon->last_seq == daemon->snapshot_seq)
+	if (every_ms == 0 || daemon->is_broken || daemon->is_copying || !is_due || daemon->last_seq == daemon->snapshot_seq)
 		return;
 	daemon->is_copying = true;
 	store_take_snapshot(daemon->store, on_snapshot, daemon);
@@ -262,6 +262,7 @@ static int load_settings(struct daemon_settings *ret, struct err *err)
 		.queued_max = (uint32_t)config.max_queued.value,
 		.keep_tasks = (uint32_t)config.keep_tasks.value,
 		.keep_ns = config.keep_days.value * NS_PER_DAY,
+		.snapshot_every_ms = (int64_t)MIN(config.snapshot_every_ns.value / NS_PER_MS, (uint64_t)INT32_MAX),
 		.log_head_bytes = config.log_head_bytes.value,
 		.log_tail_bytes = config.log_tail_bytes.value,
 		.timeout_ns = config.default_timeout_ns.value,
@@ -359,7 +360,7 @@ static int open_store(struct daemon *daemon, const struct store_options *options
 	daemon->restore_notice = rescue_find_notice(daemon->state_fd, daemon->state_dir);
 	if (daemon->restore_notice)
 		log_warning("%s", daemon->restore_notice);
-	daemon->snapshot_ms = daemon->now_ms - SNAPSHOT_EVERY_MS + SNAPSHOT_FIRST_MS;
+	daemon->snapshot_ms = daemon->now_ms - MAX(daemon->settings.snapshot_every_ms - SNAPSHOT_FIRST_MS, 0);
 	daemon->snapshot_seq = store_latest_snapshot(daemon->store, &daemon->snapshot_ms);
 	return 0;
 }

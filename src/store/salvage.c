@@ -401,6 +401,7 @@ static int put_pauses(struct salvage *salvage, struct err *err)
 
 static int put_keys(struct salvage *salvage, struct err *err)
 {
+	const struct source *newest = &salvage->sources[0];
 	int result = 0;
 
 	for (uint32_t i = 0; i < salvage->count; i++) {
@@ -408,6 +409,9 @@ static int put_keys(struct salvage *salvage, struct err *err)
 		if (salvage->sources[i].is_whole)
 			break;
 	}
+	if (newest->has_meta && salvage->keys.count < newest->database.meta.answers)
+		say(salvage, "%llu idempotency keys are gone: a client that submits again with one of them makes new tasks",
+		    (unsigned long long)(newest->database.meta.answers - salvage->keys.count));
 	for (size_t i = 0; i < salvage->keys.bucket_count; i++) {
 		for (const struct keys_entry *entry = salvage->keys.buckets[i]; entry && result == 0; entry = entry->next) {
 			struct row_answer row = { .key = entry->key, .at_ms = entry->at_ms, .answer = entry->answer };

@@ -168,6 +168,7 @@ def test_a_database_behind_the_slot_file_is_refused_and_restored(drover, harm):
     problems = drover.json('status')['problems']
     assert [text for text in problems if 'was restored' in text and '1 held' in text], problems
     assert 'was restored' in drover.daemon_log()
+    assert 'was restored' in drover.run('doctor').stdout
     assert harness.read(os.path.join(drover.state, quarantines(drover)[0], 'report.txt')).startswith('the database was')
     gate.open()
     assert drover.wait_final(running)['exit_code'] == 5
@@ -265,6 +266,17 @@ def test_an_interrupted_restore_is_finished_by_another(drover):
     drover.good('db', 'restore')
     assert drover.task(done)['exit_code'] == 3
     assert len(quarantines(drover)) == 1
+
+
+def test_snapshots_are_taken_by_themselves(drover):
+    config = os.path.join(drover.environment['HOME'], '.config', 'drover')
+    os.makedirs(config)
+    harness.write(os.path.join(config, 'config.yaml'), 'keep: {snapshotEvery: 1s}\n')
+    drover.good('run', '--', 'true')
+    folder = os.path.join(drover.state, 'snapshots')
+    harness.wait_until(lambda: os.path.isdir(folder) and [name for name in os.listdir(folder) if name.endswith('.db')], 30,
+                       'a snapshot is there')
+    assert 'snapshot of the database' in drover.daemon_log()
 
 
 def test_db_commands_on_a_running_daemon(drover):

@@ -65,6 +65,8 @@ static void add_task(struct world *world, struct store_txn *txn)
 		               .outcome = TASK_STATE_MAX, .slot = TASK_NONE, .exit_code = -1, .due_ns = NEVER_NS,
 		               .priority = PRIORITY_P1, .ready_ns = ++world->now_ns };
 	snprintf(name, sizeof(name), "task-%llu", (unsigned long long)task->id);
+	if (task->id == 1)
+		store_txn_put_pause(txn, &(struct store_pause){ .batch = 1, .reason = "wait" });
 	if (task->id % PER_BATCH == 1)
 		store_txn_put_batch(txn, &(struct store_batch){ .id = task->batch, .spec = "{}" });
 	row.task = *task;
@@ -201,6 +203,7 @@ struct comparison {
 	const struct world *world;
 	const struct salvage_result *result;
 	bool is_seen[TASKS + 1];
+	bool has_pause;
 	uint32_t wrong, same;
 };
 
@@ -220,6 +223,14 @@ static bool is_told(const struct salvage_result *result, uint64_t task)
 			return true;
 	}
 	return false;
+}
+
+static void note_pause(void *context, const struct store_pause *pause)
+{
+	struct comparison *comparison = context;
+
+	assert_true(pause->batch == 1 || strstr(comparison->result->report.bytes, "everything is paused"));
+	comparison->has_pause = true;
 }
 
 static void compare_task(void *context, const struct store_task *row)
@@ -253,7 +264,7 @@ static void compare_task(void *context, const struct store_task *row)
 static void salvage_and_compare(struct fixture *fixture, const struct buf *harmed, struct salvage_options *options,
                                 struct comparison *comparison)
 {
-	struct store_loader loader = { .context = comparison, .on_task = compare_task };
+	struct store_loader loader = { .context = comparison, .on_pause = note_pause, .on_task = compare_task };
 	char *directory = model_make_directory();
 	char *paths[2] = { NULL, NULL }, *new_path = write_file(directory, "drover.db", "", 0);
 	struct salvage_file files[2];
@@ -280,6 +291,8 @@ static void salvage_and_compare(struct fixture *fixture, const struct buf *harme
 	for (uint64_t id = 1; id <= fixture->world.last_task; id++)
 		if (!comparison->is_seen[id] && !is_told(&result, id) && result.unknown == 0)
 			fail_msg("task %llu is gone, and nobody tells: %s", (unsigned long long)id, result.report.bytes);
+	for (uint64_t id = 1; id <= PER_BATCH; id++)
+		assert_true(comparison->has_pause || !comparison->is_seen[id]); /* of batch 1, which is paused */
 	assert_true(facts.last_task >= fixture->world.last_task);
 	assert_true(facts.last_seq > fixture->world.last_seq);
 	store_close(store);
