@@ -41,16 +41,21 @@ static int join_home(char path[PATHS_MAX], struct err *err, const char *variable
 int paths_state_dir(char path[PATHS_MAX], struct err *err)
 {
 	const char *chosen = getenv("DROVER_STATE_DIR");
+	int r = 0;
 
-	if (chosen && chosen[0] == '/') {
-		if (strlen(chosen) >= PATHS_MAX)
-			return err_say(err, -ENAMETOOLONG, "DROVER_STATE_DIR is too long: %d bytes at most", PATHS_MAX - 1);
+	if (chosen && chosen[0] == '/')
 		snprintf(path, PATHS_MAX, "%s", chosen);
-		return 0;
-	}
-	if (chosen && chosen[0] != '\0')
+	else if (chosen && chosen[0] != '\0')
 		return err_say(err, -EINVAL, "DROVER_STATE_DIR is '%s': give an absolute path", chosen);
-	return join_home(path, err, "XDG_STATE_HOME", ".local/state", "");
+	else
+		r = join_home(path, err, "XDG_STATE_HOME", ".local/state", "");
+	if (r == 0 && strlen(path) > PATHS_STATE_MAX)
+		return err_say(
+			err, -ENAMETOOLONG,
+			"the path of the state directory is too long: %zu bytes, and %d are possible; choose another by "
+			"DROVER_STATE_DIR",
+			chosen ? strlen(chosen) : strlen(path), PATHS_STATE_MAX);
+	return r;
 }
 
 int paths_socket(const char *state_dir, char path[PATHS_MAX], struct err *err)
@@ -59,8 +64,9 @@ int paths_socket(const char *state_dir, char path[PATHS_MAX], struct err *err)
 	const char *runtime = absolute_variable("XDG_RUNTIME_DIR");
 	struct stat status;
 
+	/* In one that others may write to they could be there first, or put ours aside. */
 	if (runtime && !(chosen && *chosen) && stat(runtime, &status) == 0 && S_ISDIR(status.st_mode) &&
-	    status.st_uid == geteuid())
+	    status.st_uid == geteuid() && !(status.st_mode & 022))
 		return join(path, err, runtime, "drover/daemon.sock");
 	return join(path, err, state_dir, "run/daemon.sock");
 }

@@ -5,17 +5,22 @@
 
 #include "base/err.h"
 
-enum { PATHS_MAX = 4096 };
+enum {
+	PATHS_MAX = 4096,
+	PATHS_STATE_MAX = 450, /* of the state directory: SQLite takes 512 bytes with the names of its files */
+};
 
 /*
  * The state directory, absolute: $DROVER_STATE_DIR, else $XDG_STATE_HOME/drover, else $HOME/.local/state/drover. A relative
- * value of the XDG variable is ignored, as its specification demands. 0, -ENOENT without a home, -ENAMETOOLONG.
+ * value of the XDG variable is ignored, as its specification demands. 0, -ENOENT without a home, -ENAMETOOLONG over
+ * PATHS_STATE_MAX.
  */
 int paths_state_dir(char path[PATHS_MAX], struct err *err);
 
 /*
  * Where a daemon with this state directory listens: $XDG_RUNTIME_DIR/drover/daemon.sock when the state directory is not
- * chosen by $DROVER_STATE_DIR and the runtime directory exists and is the user's own, else <state_dir>/run/daemon.sock.
+ * chosen by $DROVER_STATE_DIR and the runtime directory exists, is the user's own and cannot be written by others, else
+ * <state_dir>/run/daemon.sock.
  * Only a starting daemon asks this; clients read the path from the lock file, since cron and sudo lack the variable.
  */
 int paths_socket(const char *state_dir, char path[PATHS_MAX], struct err *err);

@@ -112,6 +112,7 @@ struct daemon {
 	struct request *stop_request; /* answered when drained */
 	size_t unused_memory;         /* that could not be given back the last time */
 	bool is_draining;             /* stop when the last active task has ended */
+	bool is_unbound;              /* the socket's file is gone and something is in its place */
 	bool is_stopping;             /* leave the loop */
 	int exit_status;
 };

@@ -39,7 +39,7 @@ enum {
 	HOUSEKEEPING_BUSY_MS = 100,
 	LAST_COMMIT_MS = 5000,
 	SNAPSHOT_FIRST_MS = 600 * 1000, /* when there is none yet */
-	UNUSED_MEMORY_MAX = 2 << 20, /* bytes freed and kept for what comes next */
+	UNUSED_MEMORY_MAX = 2 << 20,    /* bytes freed and kept for what comes next */
 	KEEP_EVENTS = 200000,
 	DROP_EVENTS_STEP = 20000
 };
@@ -137,10 +137,22 @@ static void give_memory_back(struct daemon *daemon)
 	daemon->unused_memory = mallinfo2().fordblks;
 }
 
+/* Makes the socket again when it is gone. What is in the way is told once, not every few seconds. */
+static void keep_socket(struct daemon *daemon)
+{
+	struct err err = ERR_INIT;
+	bool is_bound = server_is_bound(daemon->server) || server_rebind(daemon->server, &err) == 0;
+
+	if (!is_bound && !daemon->is_unbound)
+		log_error("nobody can connect: %s", err.text);
+	if (is_bound && daemon->is_unbound)
+		log_info("the socket '%s' is there again", daemon->socket_path);
+	daemon->is_unbound = !is_bound;
+}
+
 static void on_housekeeping(uv_timer_t *timer)
 {
 	struct daemon *daemon = timer->data;
-	struct err err = ERR_INIT;
 	bool has_more;
 
 	if (daemon->is_reader) {
@@ -148,8 +160,7 @@ static void on_housekeeping(uv_timer_t *timer)
 		uv_timer_start(timer, on_housekeeping, READER_LOOK_MS, 0);
 		return;
 	}
-	if (!server_is_bound(daemon->server) && server_rebind(daemon->server, &err) < 0)
-		log_error("%s", err.text);
+	keep_socket(daemon);
 	if (daemon->keeper.socket >= 0)
 		attempts_on_keeper_ready(daemon); /* shims that could not be had when they were asked for */
 	has_more = attempts_look_again(daemon);
@@ -367,7 +378,8 @@ static int open_store(struct daemon *daemon, const struct store_options *options
 
 static int open_server(struct daemon *daemon, struct err *err)
 {
-	struct server_options options = { .loop = daemon->loop, .socket_path = daemon->socket_path,
+	struct server_options options = { .loop = daemon->loop,
+		                          .socket_path = daemon->socket_path,
 		                          .clients_max = daemon->descriptors.clients_max };
 	CLEANUP_FREE char *lines = NULL;
 	int r = 0;

@@ -80,8 +80,10 @@ static int open_state(struct keeper *keeper, struct err *err)
 	if (keeper->state < 0 || fstat(keeper->state, &status) < 0)
 		return err_set(err, -errno, "open the state directory %s", keeper->state_dir);
 	if (status.st_uid != geteuid())
-		return err_say(err, -EPERM, "the state directory %s belongs to user %u, not to you (%u)", keeper->state_dir,
-		               status.st_uid, geteuid());
+		return err_say(
+			err, -EPERM,
+			"the state directory %s belongs to user %u, not to you (%u): choose another by DROVER_STATE_DIR",
+			keeper->state_dir, status.st_uid, geteuid());
 	if (status.st_mode & 022)
 		return err_say(err, -EPERM, "others may write to the state directory %s: chmod 700 it", keeper->state_dir);
 	return 0;
@@ -356,8 +358,14 @@ static void open_standard_streams(void)
 
 int keeper_main(int argc, char **argv)
 {
-	static struct keeper keeper = { .state = -1, .lock = -1, .slots = -1, .signals = -1, .null = -1, .log = -1,
-		                        .cgroup_base = -1, .guardian = { .pidfd = -1, .socket = -1 } };
+	static struct keeper keeper = { .state = -1,
+		                        .lock = -1,
+		                        .slots = -1,
+		                        .signals = -1,
+		                        .null = -1,
+		                        .log = -1,
+		                        .cgroup_base = -1,
+		                        .guardian = { .pidfd = -1, .socket = -1 } };
 	struct err err = ERR_INIT;
 	int report = -1;
 	int r;

@@ -80,6 +80,10 @@ static void test_socket(void **state UNUSED)
 	assert_int_equal(paths_socket("/state", path, &err), 0);
 	snprintf(wanted, sizeof(wanted), "%s/drover/daemon.sock", directory);
 	assert_string_equal(path, wanted);
+	assert_int_equal(chmod(directory, 0777), 0); /* others may have been there first */
+	assert_int_equal(paths_socket("/state", path, &err), 0);
+	assert_string_equal(path, "/state/run/daemon.sock");
+	assert_int_equal(chmod(directory, 0700), 0);
 	setenv("DROVER_STATE_DIR", "/state", 1); /* a state of its own, a socket of its own */
 	assert_int_equal(paths_socket("/state", path, &err), 0);
 	assert_string_equal(path, "/state/run/daemon.sock");
