@@ -43,6 +43,7 @@ struct reading {
 	char *path;
 	struct logfile file;
 	struct output output;
+	json_int_t written; /* bytes of output of the latest attempt; −1 while that is not known */
 	bool has_ended;
 };
 
@@ -98,6 +99,17 @@ static int copy(struct reading *reading)
 	return reading->file.fd < 0 ? 0 : output_copy(&reading->output, &reading->file);
 }
 
+/* How long the log must be: where one attempt has one log. */
+static void note_written(struct reading *reading, const json_t *details)
+{
+	const json_t *bytes = json_object_get(details, "output_bytes");
+	bool is_split = json_is_true(json_object_get(json_object_get(details, "spec"), "split_output"));
+
+	reading->written = -1;
+	if (json_is_integer(bytes) && !is_split && !reading->options->attempt.is_set)
+		reading->written = json_integer_value(bytes);
+}
+
 static int show_task(struct reading *reading, const char *ref)
 {
 	int status = 0;
@@ -111,6 +123,7 @@ static int show_task(struct reading *reading, const char *ref)
 	reading->attempts = json_integer_value(json_object_get(task, "attempt"));
 	reading->batch = (uint64_t)json_integer_value(json_object_get(task, "batch"));
 	set_path(reading, task);
+	note_written(reading, details);
 	json_decref(details);
 	return 0;
 }
@@ -171,6 +184,12 @@ static int print_logs(struct reading *reading, const char *ref)
 		         reading->path, strerror(-code));
 		return CLI_FAILED;
 	}
+	if (reading->has_ended && reading->file.fd >= 0 && (json_int_t)reading->file.position < reading->written) {
+		cli_tell(reading->cli, "the log of #%llu, '%s', is cut short: the last %lld of %lld bytes are missing",
+		         (unsigned long long)reading->id, reading->path,
+		         (long long)(reading->written - (json_int_t)reading->file.position), (long long)reading->written);
+		return CLI_FAILED;
+	}
 	if (!reading->path)
 		cli_tell(reading->cli, "#%llu has written nothing: it has not run%s", (unsigned long long)reading->id,
 		         reading->has_ended ? "" : " yet");
@@ -198,6 +217,7 @@ static int handle_logs(struct cli *cli, int argc, char **argv)
 				.client = client,
 				.options = &options,
 				.file = LOGFILE_INIT,
+				.written = -1,
 				.output = { .cli = cli, .is_raw = options.is_raw },
 			};
 

@@ -80,6 +80,66 @@ def test_the_log_removed_or_replaced_meanwhile(drover):
     assert 'untouched' not in drover.run('logs', task).stdout
 
 
+def test_the_log_cut_by_somebody(drover):
+    """What comes goes to its place all the same; a log that is shorter than what was written is told."""
+    gate = drover.gate()
+    task = drover.shell(f'head -c 20000 /dev/zero; echo; {gate.wait}; echo two')
+    harness.wait_until(lambda: drover.task(task)['log_path'] and len(drover.log(task)) == 20001, 20, 'the first part')
+    path = drover.task(task)['log_path']
+    os.truncate(path, 0)
+    gate.open()
+    assert drover.wait_final(task)['output_bytes'] == 20005
+    done = drover.run('logs', task)
+    assert done.returncode == 0 and done.stdout.endswith('two\n') and 'bytes' in done.stdout  # the hole is shown as one
+    os.truncate(path, 5)
+    drover.bad(1, 'logs', task, says=('#1', '20000 of 20005 bytes', 'cut'))
+
+
+def test_the_log_replaced_by_other_things(drover):
+    """Never followed, never waited at: a link, a pipe, a directory."""
+    task = drover.add('--', 'echo', 'one')[0]
+    path = drover.wait_final(task)['log_path']
+    os.unlink(path)
+    drover.bad(1, 'logs', task, says='No such file')
+    for make in (lambda: os.symlink('/etc/hostname', path), lambda: os.mkfifo(path), lambda: os.mkdir(path)):
+        make()
+        drover.bad(1, 'logs', task, says='cannot read the log of #1')
+        if os.path.isdir(path):
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+
+
+def memory_peak_kib(pid):
+    text = harness.read_proc(pid, 'status').decode()
+    return int(text[text.index('VmHWM:') + 6:].split()[0])
+
+
+@pytest.mark.limit(180)
+@pytest.mark.parametrize('script', ["head -c 300000000 /dev/zero | tr '\\0' x",
+                                    'dd if=/dev/zero bs=1 count=300000 status=none'])
+def test_memory_and_disk_are_bounded_whatever_is_written(drover, script):
+    """A line without an end, and a byte a write: shim and daemon need no more memory, the log no more than its cap."""
+    gate = drover.gate()
+    task = drover.shell(f'{gate.wait}; {script}; {gate.wait}')
+    drover.wait_state(task, 'running')
+    shim, daemon = drover.shim_of(task), drover.daemon_pid()
+    before = [memory_peak_kib(pid) for pid in (shim, daemon)]
+    os.write(gate.writer, b'\n')
+    harness.wait_until(lambda: harness.children_of(shim) and os.stat(drover.task(task)['log_path']).st_size >= 300000 and
+                       len(harness.children_of(drover.task(task)['pid'])) == 0, 120, 'all is written')
+    after = [memory_peak_kib(pid) for pid in (shim, daemon)]
+    gate.open()
+    done = drover.wait_final(task, limit_s=60)
+    assert done['output_bytes'] in (300000000, 300000)
+    assert after[0] - before[0] < 1024 and after[1] - before[1] < 16 * 1024
+    assert allocated(done['log_path']) <= 20 * MIB
+    reader = drover.popen('logs', task, stdout=open(os.devnull, 'wb'))
+    _, status, usage = os.wait4(reader.pid, 0)
+    reader.returncode = os.waitstatus_to_exitcode(status)
+    assert reader.returncode == 0 and usage.ru_maxrss < 120 * 1024  # a sanitizer's share included
+
+
 def test_long_running_output_is_followed_past_the_daemons_death(drover):
     gate = drover.gate()
     task = drover.shell(f'echo one; {gate.wait}; echo two')
