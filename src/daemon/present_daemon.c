@@ -34,7 +34,8 @@ static json_t *present_capabilities(const struct daemon *daemon)
 	json_array_append_new(list, capability("process trees", has_cgroup, "cgroup v2: killed and frozen as one",
 	                                       "subreaper and sweep (best effort)",
 	                                       "no cgroup v2 directory could be made below the daemon's own: start it in a "
-	                                       "delegated one, as a systemd user service has"));
+	                                       "delegated one, as a systemd user service has; suspending stops the "
+	                                       "processes of a task one by one, which they can see"));
 	json_array_append_new(list, capability("keeper", daemon->keeper.socket >= 0, "runs", "gone",
 	                                       "nothing can be started until it is back; daemon.log tells why"));
 	json_array_append_new(list, capability("database", !daemon->is_broken, database, "closed for writing",

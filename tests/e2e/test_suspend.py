@@ -90,6 +90,8 @@ def test_suspend_and_resume(drover):
     done = drover.wait_final(task)
     assert (done['state'], done['attempt']) == ('succeeded', 1)
     assert drover.log(task) == b'done\n'
+    kinds = [event['kind'] for event in drover.connect().call('events.list', {})['events'] if event['task'] == task]
+    assert kinds[-4:] == ['task.running', 'task.suspended', 'task.running', 'task.succeeded']
 
 
 def test_a_suspended_task_stays_so_over_the_daemons_death(drover):

@@ -270,6 +270,37 @@ static void test_same_events_same_core(void **state UNUSED)
 	fixture_done(&f[1]);
 }
 
+/* Cancelled while it was collected: no other attempt follows, over a restart either. */
+static void test_marks_outlive_a_restart(void **state UNUSED)
+{
+	struct task task = active(1, TASK_COLLECTING, PHASE_COLLECT, 0);
+	struct fixture f;
+
+	task.retries_max = 3;
+	begin(&f, 2);
+	assert_int_equal(restore(&f, task, NULL, 0), 0);
+	task.id = 2;
+	task.slot = 1;
+	task.marks = MARK_NO_RETRY;
+	assert_int_equal(restore(&f, task, NULL, 0), 0);
+	task = waiting(3, TASK_QUEUED, 5);
+	task.attempt = 4;
+	task.marks = MARK_SAME_ATTEMPT;
+	assert_int_equal(restore(&f, task, NULL, 0), 0);
+	task = waiting(4, TASK_QUEUED, 6);
+	task.marks = MARK_PAUSED;
+	assert_int_equal(restore(&f, task, NULL, 0), -EINVAL);
+	task.marks = MARK_ALL + 1;
+	assert_int_equal(restore(&f, task, NULL, 0), -EINVAL);
+	resume(&f);
+	must(&f, 1, INPUT_COLLECTED);
+	must(&f, 2, INPUT_COLLECTED);
+	assert_int_equal(get(&f, 1)->attempt, 2);
+	assert_state(&f, 2, TASK_FAILED);
+	assert_int_equal(get(&f, 3)->attempt, 4);
+	fixture_done(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -281,6 +312,7 @@ int main(void)
 		cmocka_unit_test(test_dependencies_are_evaluated_again),
 		cmocka_unit_test(test_what_was_due_is_done_at_resume),
 		cmocka_unit_test(test_damaged_rows_are_refused),
+		cmocka_unit_test(test_marks_outlive_a_restart),
 		cmocka_unit_test(test_same_events_same_core),
 	};
 
