@@ -62,6 +62,8 @@ static const char *const constants[] = {
 	"GIT_ALLOW_PROTOCOL=none", /* beats any protocol.X.allow of the repository's */
 	"GIT_ADVICE=0",
 	"GIT_LITERAL_PATHSPECS=1",
+	"GIT_NO_REPLACE_OBJECTS=1", /* commits as they are, not as somebody wants them seen: branches are deleted on that */
+	"GIT_GRAFT_FILE=/dev/null",
 };
 
 /* Of our own environment git needs these: where programs are, and where the user's configuration is. */

@@ -206,6 +206,23 @@ def test_a_branch_that_is_gone(repository):
     assert repository.git('show', 'refs/drover/salvage/1:half') == 'half'
 
 
+@pytest.mark.parametrize('how', ['replace', 'graft'])
+def test_an_invented_history_proves_nothing(repository, how):
+    """A task can make it look as if main had all of its branch."""
+    made = fail(repository, 1)
+    if how == 'replace':
+        repository.git('replace', '--graft', 'main', 'parallel/1')
+    else:
+        tip = repository.git('rev-parse', 'parallel/1')
+        write(os.path.join(repository.common, 'info', 'grafts'), f'{repository.base} {tip}\n{tip}\n')
+    kept(repository, made, 'branch', 'nowhere else', drops_branch=True)
+    if how == 'replace':
+        repository.git('replace', '-d', 'main')
+    else:
+        os.unlink(os.path.join(repository.common, 'info', 'grafts'))
+    assert remove(repository, made)['outcome'] == 'removed'
+
+
 def test_a_salvage_ref_is_never_replaced(repository):
     made = fail(repository, 1)
     repository.git('update-ref', 'refs/drover/salvage/1', repository.base)
@@ -508,10 +525,11 @@ def make_copy(template, folder, number):
 
 
 @needs_strace
+@pytest.mark.soak
 @pytest.mark.limit(1800 if os.environ.get('DROVER_SOAK') else 200)
 @pytest.mark.parametrize('is_all', [False, True], ids=['helper', 'helper-and-git'])
 def test_remove_killed_anywhere(folder, is_all):
-    """A dose of the places in check; every one of them with DROVER_SOAK=1."""
+    """A dose of the places in check; every one of them in `make soak`."""
     template = Repository(folder, name='template')
     counted = make_copy(template, folder, 'counted')
     made, _ = begin(counted)
