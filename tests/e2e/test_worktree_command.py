@@ -305,6 +305,21 @@ def test_prune_removes_what_is_finished_and_explains_the_rest(drover, sound):
     assert drover.json('worktree', 'prune')['results'][0]['outcome'] == 'kept'
 
 
+def test_prune_empties_the_trash(drover, sound):
+    """What a deletion that was killed left, of files and of git's directories, goes with the next prune."""
+    fail_task(drover, 'bad')
+    trash = ('.parallel-worktrees/.trash', '.git/drover/trash')
+    left = [os.path.join(sound, folder, 'left') for folder in trash]
+    for folder in left:
+        os.makedirs(os.path.join(folder, 'in'))
+        write(os.path.join(folder, 'in', 'x'), 'x\n')
+        os.chmod(os.path.join(folder, 'in'), 0o555)
+    drover.good('worktree', 'prune', '--dry-run')
+    assert all(os.path.exists(folder) for folder in left) and len(listed(drover)) == 1
+    drover.good('worktree', 'prune')
+    harness.wait_until(lambda: not any(os.path.exists(folder) for folder in left), 20, 'the trash is empty')
+
+
 def test_prune_keeps_what_another_daemon_made(make_drover, drover, sound):
     path = fail_task(drover, 'bad')
     other = make_drover()
