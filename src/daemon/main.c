@@ -503,6 +503,9 @@ static void finish(struct daemon *daemon)
 		keeper_link_close(daemon, daemon->exit_status);
 		_exit(daemon->exit_status); /* closing the store would wait for the disk */
 	}
+	uv_timer_stop(&daemon->timer); /* the loop runs once more, when what these work on is gone */
+	uv_timer_stop(&daemon->housekeeping);
+	uv_timer_stop(&daemon->retry);
 	store_close(daemon->store); /* before the server: reads that are given up answer their requests */
 	server_close(daemon->server);
 	drafts_done(daemon);

@@ -90,9 +90,9 @@ def wait_full(drover):
 @pytest.mark.limit(120)
 @pytest.mark.parametrize('options, take, word', [('size=12m', fill, 'free'),
                                                  ('size=40m,nr_inodes=90', fill_inodes, 'inodes')])
-@pytest.mark.parametrize('is_killed', [False, True])
-def test_full_state_directory(make_drover, options, take, word, is_killed):
-    """Full while tasks run: ends are kept, also over a kill -9, and it goes on by itself."""
+@pytest.mark.parametrize('meanwhile', ['nothing', 'kill', 'stop'])
+def test_full_state_directory(make_drover, options, take, word, meanwhile):
+    """Full while tasks run: ends are kept, also over a kill -9 or a stop, and it goes on by itself."""
     drover = make_drover()
     with mounted(drover, options):
         gate, ran = drover.gate(), os.path.join(drover.folder, 'ran')
@@ -111,8 +111,12 @@ def test_full_state_directory(make_drover, options, take, word, is_killed):
         if take is fill:
             wait_full(drover)
             drover.bad(1, 'add', '--', 'true', says='disk full')
-        if is_killed:
-            drover.kill_daemon()
+        if meanwhile != 'nothing':
+            if meanwhile == 'kill':
+                drover.kill_daemon()
+            else:
+                drover.good('daemon', 'stop')
+                drover.start()
             pid = drover.wait_daemon(other_than=pid)
             drover.bad(1, 'add', '--', 'true', says='disk full')
             check_status(drover)
