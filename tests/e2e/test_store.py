@@ -475,7 +475,7 @@ def test_read_only_state_is_shown_and_not_changed(drover):
         assert drover.good('db', 'check').startswith('the database is whole')
         assert harness.is_running(pid)
         harness.wait_until(lambda: drover.count_running('drover-daemon') == 0, 30, 'the readers have ended')
-    assert os.listdir(drover.environment['TMPDIR']) == [], 'no copy is left'
+        harness.wait_until(lambda: os.listdir(drover.environment['TMPDIR']) == [], 20, 'no copy is left')
     assert before == {name: os.stat(os.path.join(drover.state, name)).st_mtime_ns for name in os.listdir(drover.state)}
     gate.open()
     assert drover.wait_final(running)['exit_code'] == 5
@@ -491,7 +491,7 @@ def test_damaged_read_only_state_says_so(drover):
         file.write(b'x' * 4096)
     with read_only(drover):
         drover.bad(3, 'ls', says=['cannot be written', 'damaged'])
-    assert os.listdir(drover.environment['TMPDIR']) == []
+        harness.wait_until(lambda: os.listdir(drover.environment['TMPDIR']) == [], 20, 'no copy is left')
     assert len(drover.bad(3, 'ls', says="'drover db restore'")) > 0
 
 
