@@ -121,6 +121,26 @@ static void test_file_names_its_holder(void **state)
 	fd_close(&other);
 }
 
+/* Whatever was there before, only the new words are read; and the block that held the old ones is never given back. */
+static void test_words_are_replaced(void **state)
+{
+	static const char *const words[] = { "a\n", "something longer than that\n", "short\n", "" };
+	struct place *place = *state;
+	struct err err = ERR_INIT;
+	char text[4096];
+	int fd = -1;
+
+	assert_int_equal(lock_file_take(place->dir, "file", &fd, &err), 0);
+	memset(text, 'x', sizeof(text));
+	assert_int_equal(lock_file_write(fd, text, sizeof(text)), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		assert_int_equal(lock_file_write(fd, words[i], strlen(words[i])), 0);
+		assert_int_equal(pread(fd, text, sizeof(text), 0), strlen(words[i]));
+		assert_memory_equal(text, words[i], strlen(words[i]));
+	}
+	fd_close(&fd);
+}
+
 static void test_file_that_is_none(void **state)
 {
 	struct place *place = *state;
@@ -142,6 +162,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_lock_ends_with_the_last_descriptor, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lock_ends_with_the_process, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_file_names_its_holder, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_words_are_replaced, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_file_that_is_none, set_up, tear_down),
 	};
 
