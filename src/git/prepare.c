@@ -116,13 +116,16 @@ static int choose_branch(struct preparation *preparation, const struct record *k
 	if (preparation->has_branch)
 		return 0;
 	while (names_choose(&source, taken, name)) {
-		CLEANUP_FREE char *lock = xasprintf("refs/heads/" NAMES_BRANCH_PREFIX "%s.lock", name);
+		CLEANUP_FREE char *damaged = xasprintf("refs/heads/" NAMES_BRANCH_PREFIX "%s", name);
+		CLEANUP_FREE char *lock = xasprintf("%s.lock", damaged);
 
-		if (!repository_has_lock_file(&preparation->repository, lock)) {
+		/* Taken too: one that git does not list, being damaged, and one that somebody is about to make or remove. */
+		if (!repository_has_file(&preparation->repository, damaged) &&
+		    !repository_has_file(&preparation->repository, lock)) {
 			preparation->intent.branch = xasprintf(NAMES_BRANCH_PREFIX "%s", name);
 			return 0;
 		}
-		names_taken_add(taken, name, strlen(name)); /* somebody is about to make or remove it */
+		names_taken_add(taken, name, strlen(name));
 	}
 	return err_say(err, -EEXIST, "every branch name for task %s is taken: delete old parallel/ branches",
 	               preparation->repository.key);
@@ -298,7 +301,7 @@ static int take_up(struct preparation *preparation, struct record *ret_killed, s
 		*ret_killed = preparation->intent;
 		preparation->intent = (struct record){ 0 };
 	}
-	return steps_undo_prepare(&preparation->repository, ret_killed, true, err);
+	return steps_undo_prepare(&preparation->repository, ret_killed, is_for_request(preparation, ret_killed), err);
 }
 
 static int make_locked(struct preparation *preparation, struct err *err)

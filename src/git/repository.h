@@ -127,7 +127,10 @@ typedef int repository_visit(struct repository *repository, const struct record 
 /* Calls visit for each intent there is, with its task's lock held; those of tasks being worked on are left out. */
 int repository_visit_intents(struct repository *repository, repository_visit *visit, void *context, struct err *err);
 
-/* Adds the directories and branches (without prefix) that intents name: not to be taken before those are settled. */
+/*
+ * Adds the directories and branches (without prefix) that intents name, except this attempt's own: not to be taken before
+ * those are settled.
+ */
 int repository_list_intended(struct repository *repository, struct names_taken *directories, struct names_taken *branches,
                              struct err *err);
 
@@ -159,8 +162,8 @@ bool repository_is_plain(const struct repository *repository);
 char *repository_find_admin(struct repository *repository, const char *directory);
 
 /*
- * The admin directory that says it belongs to `directory`, whether that is there or not, or that has no gitdir file yet but
- * was locked for `reason` (NULL = any): its name (to be freed) or NULL.
+ * The admin directory that says it belongs to `directory`, whether that is there or not, or that is not complete but was
+ * locked for `reason` (NULL = there is none such): its name (to be freed) or NULL.
  */
 char *repository_search_admin(struct repository *repository, const char *directory, const char *reason);
 
@@ -175,9 +178,6 @@ int repository_check_links(const struct repository *repository, const char *admi
 
 /* Takes git's own lock off, so that `git worktree prune` may have what became of a vanished worktree. */
 void repository_unlock_admin(struct repository *repository, const char *admin);
-
-/* Removes admin directories with nothing in them whose names git would make from `directory`: left by kill -9. */
-void repository_remove_empty_admins(struct repository *repository, const char *directory);
 
 /* Moves the worktree to the trash under a name that begins with `trash`; one that is not there is success. 0 or -errno. */
 int repository_trash_worktree(struct repository *repository, const char *directory, const char *trash, struct err *err);
@@ -207,7 +207,7 @@ void repository_claim_intent(const struct repository *repository, const struct r
 void repository_claim_record(const struct repository *repository, struct repository_claim *ret);
 
 /* True when the file `path` (beneath the common directory) is there. */
-bool repository_has_lock_file(const struct repository *repository, const char *path);
+bool repository_has_file(const struct repository *repository, const char *path);
 
 /* Removes git's lock file `path` if the claim says that it is ours and nobody is seen to hold it. Does not wait. */
 void repository_clear_lock_file(const struct repository *repository, const char *path, const struct repository_claim *claim);
@@ -218,3 +218,10 @@ void repository_clear_lock_file(const struct repository *repository, const char 
  */
 int repository_await_lock_file(const struct repository *repository, const char *path, const struct repository_claim *claim,
                                struct err *err);
+
+/*
+ * Removes admin directories whose names git would make from `directory` and that kill -9 left with nothing in them, or only
+ * with an empty `locked` file that the claim covers.
+ */
+void repository_remove_empty_admins(struct repository *repository, const char *directory,
+				    const struct repository_claim *claim);

@@ -98,7 +98,7 @@ void repository_clear_lock_file(const struct repository *repository, const char 
 		(void)unlinkat(file.directory, file.name, 0); /* if it fails, git says which file is in the way */
 }
 
-bool repository_has_lock_file(const struct repository *repository, const char *path)
+bool repository_has_file(const struct repository *repository, const char *path)
 {
 	CLEANUP(lock_file_done) struct lock_file file;
 	bool is_same;

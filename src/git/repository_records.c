@@ -265,8 +265,10 @@ int repository_list_intended(struct repository *repository, struct names_taken *
 		if (!ends_with(entry->d_name, ".json") || read_file(repository->intents, entry->d_name, &intent, NULL) < 0)
 			continue;
 		branch = intent.branch + strlen(NAMES_BRANCH_PREFIX);
-		names_taken_add(directories, intent.directory, strlen(intent.directory));
-		names_taken_add(branches, branch, strlen(branch));
+		if (intent.attempt != repository->attempt || !repository_is_own(repository, &intent)) {
+			names_taken_add(directories, intent.directory, strlen(intent.directory));
+			names_taken_add(branches, branch, strlen(branch));
+		}
 		record_done(&intent);
 	}
 	closedir(listing);

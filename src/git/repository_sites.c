@@ -205,21 +205,30 @@ char *repository_find_admin(struct repository *repository, const char *directory
 	return TAKE_PTR(admin);
 }
 
+/* What a killed `git worktree add` of ours has begun: locked for our reason, and no other worktree's yet. */
+static bool is_begun_by_us(struct repository *repository, const char *admin, const char *directory, const char *reason)
+{
+	CLEANUP_FREE char *locked = xasprintf("worktrees/%s/locked", admin);
+	CLEANUP_FREE char *gitdir = xasprintf("worktrees/%s/gitdir", admin);
+	CLEANUP_FREE char *target = xasprintf("%s/%s/.git", repository->root_path, directory);
+	CLEANUP_BUF struct buf content = BUF_INIT;
+
+	return file_says(repository->common, locked, reason) &&
+	       (faccessat(repository->common, gitdir, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ||
+	        file_says(repository->common, gitdir, target) ||
+	        (fs_read_file(repository->common, gitdir, &content, POINTER_BYTES_MAX) == 0 && content.length == 0));
+}
+
 char *repository_search_admin(struct repository *repository, const char *directory, const char *reason)
 {
 	DIR *listing = open_listing(repository->common, "worktrees");
 	const char *name;
 	char *found = NULL;
 
-	while (listing && !found && (name = next_name(listing))) {
-		CLEANUP_FREE char *locked = xasprintf("worktrees/%s/locked", name);
-		CLEANUP_FREE char *gitdir = xasprintf("worktrees/%s/gitdir", name);
-
+	while (listing && !found && (name = next_name(listing)))
 		if (repository_is_admin_of(repository, name, directory) ||
-		    (reason && file_says(repository->common, locked, reason) &&
-		     faccessat(repository->common, gitdir, F_OK, 0) < 0))
+		    (reason && is_begun_by_us(repository, name, directory, reason)))
 			found = xstrdup(name);
-	}
 	if (listing)
 		closedir(listing);
 	return found;
@@ -262,15 +271,31 @@ void repository_unlock_admin(struct repository *repository, const char *admin)
 		(void)unlinkat(fd, "locked", 0); /* if it stays, only `git worktree list` is longer */
 }
 
-void repository_remove_empty_admins(struct repository *repository, const char *directory)
+/* `git worktree add` makes this file first, and then writes into it. */
+static void clear_empty_locked(struct repository *repository, const char *admin, const struct repository_claim *claim)
+{
+	CLEANUP_FREE char *locked = xasprintf("worktrees/%s/locked", admin);
+	struct stat st;
+
+	if (fstatat(repository->common, locked, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size == 0)
+		repository_clear_lock_file(repository, locked, claim);
+}
+
+void repository_remove_empty_admins(struct repository *repository, const char *directory,
+                                    const struct repository_claim *claim)
 {
 	DIR *listing = open_listing(repository->common, "worktrees");
 	size_t length = strlen(directory);
 	const char *name;
 
-	while (listing && (name = next_name(listing)))
-		if (strncmp(name, directory, length) == 0 && strspn(name + length, "0123456789") == strlen(name + length))
-			(void)unlinkat(dirfd(listing), name, AT_REMOVEDIR); /* fails when there is something in it */
+	while (listing && (name = next_name(listing))) {
+		if (strncmp(name, directory, length) != 0 || name[length + strspn(name + length, "0123456789")] != '\0')
+			continue;
+		if (unlinkat(dirfd(listing), name, AT_REMOVEDIR) == 0 || errno != ENOTEMPTY)
+			continue;
+		clear_empty_locked(repository, name, claim);
+		(void)unlinkat(dirfd(listing), name, AT_REMOVEDIR); /* fails when there is something else in it */
+	}
 	if (listing)
 		closedir(listing);
 }

@@ -4,6 +4,7 @@
 #include "git/run.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "git/lock_file.h"
+#include "platform/random.h"
 
 enum {
 	FILTERS_MAX = 1000,
@@ -22,6 +24,8 @@ enum {
 	ENVIRONMENT_MAX = 64 + 2 * SETTINGS_PER_FILTER * FILTERS_MAX,
 	ARGUMENTS_MAX = 40,
 	WORDS_MAX = 400, /* of git's complaint in our sentence */
+	TRIES_MAX = 10,
+	TRY_AGAIN_MS = 50,
 };
 
 #define GIT_TIMEOUT_NS (30 * NS_PER_MIN)
@@ -248,11 +252,24 @@ int git_failure(const struct git_call *call, const struct command_result *result
 	return err_say(err, code, "git %s failed: %s", call->arguments[0], shown.bytes);
 }
 
+/* A gc of somebody else's took away a directory of objects just when git wanted to write into it. */
+static bool is_met_by_gc(const struct command_result *result)
+{
+	return result->status != 0 && result->errors.length > 0 &&
+	       strstr(result->errors.bytes, "unable to create temporary file: No such file or directory");
+}
+
 int git_run(const struct git *git, const struct git_call *call, struct command_result *ret, struct err *err)
 {
 	struct command_result result = { 0 };
 	int error = git_try(git, call, &result, err);
 
+	/* What writes objects can be done again: as if it had not been done. */
+	for (int try = 1; error == 0 && is_met_by_gc(&result) && try < TRIES_MAX; try++) {
+		command_result_done(&result);
+		poll(NULL, 0, (int)(random_u64() % TRY_AGAIN_MS));
+		error = git_try(git, call, &result, err);
+	}
 	if (error < 0)
 		return error;
 	if (result.status != 0) {

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -16,6 +17,8 @@
 #include "git/removal.h"
 #include "platform/fs.h"
 #include "platform/random.h"
+
+enum { DELETIONS_MAX = 2 };
 
 #define PACKED_REFS_LOCK "packed-refs.lock"
 
@@ -84,23 +87,54 @@ const char *steps_find_unfinished(const char *git_dir)
 	return NULL;
 }
 
-/* 0 also when it never was made or has moved since: both are as they should be. -EBUSY when another's lock prevents it. */
+/* True unless git says that the ref is not there, or elsewhere. */
+static bool may_be_at(const struct git *git, const char *ref, const char *commit)
+{
+	struct git_call call = { .arguments = GIT_ARGUMENTS("rev-parse", "--verify", "--quiet", ref) };
+	struct command_result result = { 0 };
+	bool is_gone;
+
+	if (git_try(git, &call, &result, NULL) < 0)
+		return true;
+	is_gone = WIFEXITED(result.status) && WEXITSTATUS(result.status) == 1;
+	if (result.status == 0 && result.output.length > 0)
+		is_gone = strncmp(result.output.bytes, commit, strlen(commit)) != 0;
+	command_result_done(&result);
+	return !is_gone;
+}
+
+/*
+ * 0 also when it never was made or has moved since: both are as they should be. -EINTR when git was killed, wherever it was.
+ */
 static int delete_empty_branch(struct repository *repository, const struct record *intent, struct err *err)
 {
 	CLEANUP_FREE char *ref = xasprintf("refs/heads/%s", intent->branch);
 	struct git_call call = { .arguments = GIT_ARGUMENTS("update-ref", "-d", ref, intent->commit) };
 	struct command_result result = { 0 };
-	struct err problem = ERR_INIT;
 	struct git git;
 	int error;
 
 	steps_git_for_repository(repository, &git);
 	error = git_try(&git, &call, &result, err);
-	if (error == 0 && result.status != 0 && git_failure(&call, &result, &problem) == -EBUSY)
-		error = err_say(err, -EBUSY, "%s", problem.text);
+	if (error == 0 && WIFSIGNALED(result.status))
+		error = err_say(err, -EINTR, "git update-ref was ended by signal %d", WTERMSIG(result.status));
+	else if (error == 0 && result.status != 0 && may_be_at(&git, ref, intent->commit))
+		error = git_failure(&call, &result, err);
 	command_result_done(&result);
 	git_done(&git);
 	return error;
+}
+
+/* Takes away what a git of the intent's, killed, left at its branch and of an admin directory that it had just begun. */
+static void clear_leavings(struct repository *repository, const struct record *intent)
+{
+	CLEANUP_FREE char *lock = xasprintf("refs/heads/%s.lock", intent->branch);
+	struct repository_claim claim;
+
+	repository_claim_intent(repository, intent, &claim);
+	repository_clear_lock_file(repository, lock, &claim);
+	repository_clear_lock_file(repository, PACKED_REFS_LOCK, &claim);
+	repository_remove_empty_admins(repository, intent->directory, &claim);
 }
 
 int steps_undo_prepare(struct repository *repository, const struct record *intent, bool keep_branch, struct err *err)
@@ -108,8 +142,6 @@ int steps_undo_prepare(struct repository *repository, const struct record *inten
 	CLEANUP_FREE char *reason = steps_lock_reason(intent);
 	CLEANUP_FREE char *admin = repository_search_admin(repository, intent->directory, reason);
 	CLEANUP_FREE char *trash = xasprintf("%s-%" PRIx64, intent->directory, random_u64());
-	CLEANUP_FREE char *lock = xasprintf("refs/heads/%s.lock", intent->branch);
-	struct repository_claim claim;
 	int error = repository_trash_worktree(repository, intent->directory, trash, err);
 
 	if (error == 0 && admin)
@@ -118,11 +150,15 @@ int steps_undo_prepare(struct repository *repository, const struct record *inten
 		error = repository_unmake_worktree(repository, intent, err);
 	if (error < 0)
 		return error;
-	repository_remove_empty_admins(repository, intent->directory);
-	repository_claim_intent(repository, intent, &claim);
-	repository_clear_lock_file(repository, lock, &claim);
-	if (intent->is_new_branch && !keep_branch)
+	clear_leavings(repository, intent);
+	if (keep_branch)
+		return 0;
+	for (int try = 0; intent->is_new_branch && try < DELETIONS_MAX; try++) {
 		error = delete_empty_branch(repository, intent, err);
+		if (error != -EINTR)
+			break;
+		clear_leavings(repository, intent);
+	}
 	return error == 0 ? repository_drop_intent(repository, intent, err) : error;
 }
 
@@ -145,15 +181,18 @@ int steps_finish_removal(struct repository *repository, const struct record *int
 static int settle(struct repository *repository, const struct record *intent, void *context UNUSED, struct err *err)
 {
 	bool is_own = repository_is_own(repository, intent);
+	int error;
 
 	if (intent->verb == RECORD_REMOVE)
 		return intent->is_asked ? removal_settle(repository, intent, err)
 		                        : steps_finish_removal(repository, intent, err);
 	if (is_own && intent->attempt == repository->attempt)
 		return 0; /* prepare itself looks how far it came */
-	if (repository_has_lock_file(repository, PACKED_REFS_LOCK))
+	clear_leavings(repository, intent);
+	if (repository_has_file(repository, PACKED_REFS_LOCK))
 		return 0; /* the branch could not be deleted; a later call will */
-	return steps_undo_prepare(repository, intent, false, err);
+	error = steps_undo_prepare(repository, intent, false, err);
+	return error == -EBUSY ? 0 : error; /* another's lock is in the way of that branch, not in ours */
 }
 
 int steps_recover(struct repository *repository, struct err *err)

@@ -31,8 +31,8 @@ char *steps_lock_reason(const struct record *record);
 const char *steps_find_unfinished(const char *git_dir);
 
 /*
- * Undoes a preparation: worktree, admin directory, lock files, the new branch if it has no commit of its own (unless
- * `keep_branch`), and the intent. The repository's lock is held.
+ * Undoes a preparation: worktree, admin directory, lock files, the new branch if it has no commit of its own, and the
+ * intent. With `keep_branch` branch and intent stay, for another try of the same attempt. The repository's lock is held.
  */
 int steps_undo_prepare(struct repository *repository, const struct record *intent, bool keep_branch, struct err *err);
 

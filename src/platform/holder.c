@@ -8,9 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/fd.h"
 
-enum { NAME_BYTES = 32 };
+enum { NAME_BYTES = 32, TEXT_BYTES_MAX = 1 << 20 };
 
 static bool is_in(const char *path, const char *directory)
 {
@@ -41,6 +42,20 @@ static bool stands_in(int process, const char *const *directories)
 	return false;
 }
 
+/* One of the directories is named in the process's arguments or environment: --git-dir=…, GIT_DIR=…. */
+static bool mentions(int process, const char *name, const char *const *directories)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	CLEANUP_FD int fd = openat(process, name, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fd_read_all(fd, &text, TEXT_BYTES_MAX) < 0)
+		return fd < 0 && errno == EACCES;
+	for (size_t i = 0; directories[i]; i++)
+		if (text.length > 0 && memmem(text.bytes, text.length, directories[i], strlen(directories[i])))
+			return true;
+	return false;
+}
+
 static bool has_open(int process, const struct stat *file)
 {
 	int fd = openat(process, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -59,11 +74,19 @@ static bool has_open(int process, const struct stat *file)
 	return is_found;
 }
 
+static bool may_hold(int process, const struct stat *file, const char *const *directories)
+{
+	if (is_git(process) && (stands_in(process, directories) || mentions(process, "cmdline", directories) ||
+	                        mentions(process, "environ", directories)))
+		return true;
+	return has_open(process, file);
+}
+
 pid_t holder_find(const char *proc, const struct stat *file, const char *const *directories)
 {
 	DIR *listing = opendir(proc);
 	const struct dirent *entry;
-	pid_t found = 0;
+	pid_t found = listing ? 0 : -1;
 
 	while (listing && found == 0 && (entry = readdir(listing))) {
 		CLEANUP_FD int process = -1;
@@ -72,7 +95,7 @@ pid_t holder_find(const char *proc, const struct stat *file, const char *const *
 		if (pid <= 0 || pid == getpid())
 			continue;
 		process = openat(dirfd(listing), entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (process >= 0 && ((is_git(process) && stands_in(process, directories)) || has_open(process, file)))
+		if (process >= 0 && may_hold(process, file, directories))
 			found = pid;
 	}
 	if (listing)

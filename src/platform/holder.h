@@ -13,6 +13,7 @@
 
 /*
  * A process, not this one, that has the file open, or whose name begins with "git" and that stands in one of `directories`
- * (absolute, NULL-ended) or in a place that cannot be seen. 0 when there is none. `proc` is where /proc is.
+ * (absolute, NULL-ended), names one in its arguments or environment, or cannot be seen into. 0 when there is none, −1 when
+ * there is no telling. `proc` is where /proc is.
  */
 pid_t holder_find(const char *proc, const struct stat *file, const char *const *directories);

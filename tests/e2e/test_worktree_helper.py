@@ -293,28 +293,6 @@ def test_configuration_per_worktree(folder):
     repository.assert_sound()
 
 
-@pytest.mark.limit(120)
-def test_beside_a_foreign_gc_and_prune(repository):
-    """FACTS 1.3: a prune that does not know our lock takes worktrees away while they are made."""
-    script = 'while :; do git worktree prune --expire=now; git gc -q --auto; git pack-refs --all; done'
-    # A gc in the background would outlive its process group, and leave its lock files.
-    foreign_environment = dict(repository.environment, LC_ALL='C', GIT_CONFIG_COUNT='1', GIT_CONFIG_KEY_0='gc.autoDetach',
-                               GIT_CONFIG_VALUE_0='false')
-    with subprocess.Popen(['sh', '-c', script], cwd=repository.path, start_new_session=True, stdin=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL, env=foreign_environment) as foreign:
-        try:
-            with concurrent.futures.ThreadPoolExecutor(4) as pool:
-                made = list(pool.map(repository.prepare, range(1, 31)))
-                done = list(pool.map(lambda pair: repository.collect(*pair), enumerate(made, 1)))
-        finally:
-            os.killpg(foreign.pid, signal.SIGKILL)
-    assert all(one['is_removed'] for one in done) and len(repository.branches()) == 30
-    harness.wait_until(lambda: not harness.group_is_running(foreign.pid), what='the end of the foreign git')
-    for path in repository.residue():
-        if not os.path.relpath(path, repository.common).startswith('drover/'):
-            os.unlink(path)  # what the killed foreign git left
-
-
 def test_the_lock_is_waited_for_and_its_holder_named(repository):
     repository.prepare(1)
     holder = ('import fcntl, struct, sys, time\n'
@@ -875,34 +853,7 @@ def test_collect_killed_at_a_place(repository, place, then):
         assert repository.worktrees() == repository.admins() == []
     assert repository.git('rev-list', '--count', f'{repository.base}..parallel/fix') == '1'
 
-CALLS = '%file,fsync,fcntl,pwrite64,write'
 NO_LEAK_CHECK = {'ASAN_OPTIONS': 'detect_leaks=0'}  # it cannot be done under strace
-
-
-def list_points(repository, verb, request, is_all):
-    """Where to kill: (call, n) pairs that occur in a run, at most 40, evenly spread. strace counts each call by itself."""
-    out = os.path.join(repository.folder, 'calls')
-    repository.good(verb, request, env=NO_LEAK_CHECK,
-                    before=[STRACE, *(['-f'] if is_all else []), '-qq', '-o', out, '-e', f'trace={CALLS}'])
-    seen, found = {}, {}
-    for line in read(out).splitlines():
-        process, call = re.fullmatch(r'(\d+ +)?(\w+)\(.*|.*', line).groups()
-        if call and call != 'execve':  # the one that starts it
-            seen[process, call] = seen.get((process, call), 0) + 1
-            found[call, seen[process, call]] = True
-    found = list(found)
-    return found[::max(1, -(-len(found) // 40))]
-
-
-def kill_at(repository, verb, request, point, is_all):
-    """Runs the helper and kills it at the nth time it makes the call; with is_all each git that it starts, too."""
-    call, number = point
-    before = [STRACE, *(['-f'] if is_all else []), '-qq', '-o', '/dev/null', '-e', f'trace={call}', '-e',
-              f'inject={call}:signal=SIGKILL:when={number}']
-    done, _ = repository.call(verb, request, before=before, env=NO_LEAK_CHECK)
-    return done.returncode
-
-
 needs_strace = pytest.mark.skipif(not STRACE, reason='strace is not installed: kill -9 at each call is not tested')
 
 
@@ -923,77 +874,3 @@ def test_an_intent_read_before_its_helper_finished_is_not_undone(repository):
         made = first.result()
     assert sorted(os.listdir(made['path'])) == ['.git', 'README', 'src']
     assert repository.admins() == ['1', '2'] and repository.residue() == []
-
-
-def make_copy(template, folder, number):
-    """A repository like the template, in a place of its own."""
-    copy = Repository.__new__(Repository)
-    copy.__dict__.update(template.__dict__)
-    copy.folder = os.path.join(folder, str(number))
-    copy.path = os.path.join(copy.folder, 'repo')
-    copy.common = os.path.join(copy.path, '.git')
-    shutil.copytree(template.path, copy.path, symlinks=True)
-    return copy
-
-
-@needs_strace
-@pytest.mark.limit(300)
-@pytest.mark.parametrize('is_all', [False, True], ids=['helper', 'helper-and-git'])
-def test_prepare_killed_anywhere(folder, is_all):
-    template = Repository(folder, name='template')
-    counted = make_copy(template, folder, 'counted')
-    points = list_points(counted, 'prepare', counted.request(1, name='fix'), is_all)
-    assert len(points) > 25
-    for number, point in enumerate(points):
-        repository = make_copy(template, folder, number)
-        killed = kill_at(repository, 'prepare', repository.request(1, name='fix'), point, is_all)
-        assert is_all or killed != 0, point
-        # One time in three somebody else comes first and clears up, as after a daemon that never asks again.
-        others = ['2'] if number % 3 == 0 else []
-        if others:
-            repository.prepare(2)
-        made = repository.prepare(1, name='fix')
-        assert made['branch'] == 'parallel/fix' and made['path'].endswith('/fix'), point
-        assert git('status', '--porcelain', '--branch', cwd=made['path']) == '## parallel/fix', point
-        assert sorted(os.listdir(made['path'])) == ['.git', 'README', 'src']
-        assert repository.worktrees() == [*others, 'fix'] and repository.admins() == [*others, 'fix'], point
-        assert repository.branches() == [f'parallel/{name}' for name in [*others, 'fix']], point
-        repository.assert_sound()
-        shutil.rmtree(repository.folder)
-
-
-@needs_strace
-@pytest.mark.limit(300)
-@pytest.mark.parametrize('kind', ['removed', 'kept', 'again'])
-@pytest.mark.parametrize('is_all', [False, True], ids=['helper', 'helper-and-git'])
-def test_collect_killed_anywhere(folder, is_all, kind):
-    more = {'removed': {}, 'kept': {'has_succeeded': False}, 'again': {'has_succeeded': False, 'is_again': True}}[kind]
-    template = Repository(folder, name='template')
-    saved = 'refs/drover/salvage/1-1' if kind == 'again' else 'parallel/fix'
-
-    def begin(number):
-        repository = make_copy(template, folder, number)
-        made = repository.prepare(1, name='fix')
-        own = commit_in(made['path'], 'own')
-        write(os.path.join(made['path'], 'new'), 'n\n')
-        return repository, own, repository.collect_request(1, made, **more)
-    counted, _, request = begin('counted')
-    points = list_points(counted, 'collect', request, is_all)
-    assert len(points) > 25
-    for number, point in enumerate(points):
-        repository, own, request = begin(number)
-        killed = kill_at(repository, 'collect', request, point, is_all)
-        assert is_all or killed != 0, point
-        others = ['2'] if number % 3 == 0 else []
-        if others:
-            repository.prepare(2)
-        done = repository.good('collect', request)
-        assert done['changed_files'] == 2 and done['is_removed'] == (kind != 'kept'), point
-        assert repository.git('rev-parse', saved) == done['commit'], point
-        assert repository.git('rev-parse', f'{saved}~1') == own, point
-        assert repository.git('show', f'{saved}:new') == 'n'
-        assert repository.refs('refs/drover/salvage') == ([saved] if kind == 'again' else []), point
-        stay = others + (['fix'] if kind == 'kept' else [])
-        assert repository.worktrees() == stay and repository.admins() == stay, point
-        repository.assert_sound()
-        shutil.rmtree(repository.folder)
