@@ -18,7 +18,7 @@ from repositories import Repository, commit_in
 STRACE = shutil.which('strace')
 IS_SOAK = bool(os.environ.get('DROVER_SOAK'))
 SEED = int(os.environ.get('DROVER_SEED', '0'))
-SAMPLE = 4  # points of each case in `make check`
+SAMPLE = 2  # points of each case in `make check`
 NO_LEAK_CHECK = {'ASAN_OPTIONS': 'detect_leaks=0'}  # it cannot be done under strace
 
 # All that change files, locks or processes. Between two of them nothing happens that could be seen after a death.
