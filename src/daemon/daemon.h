@@ -37,6 +37,7 @@ struct daemon_settings {
 	uint32_t slots_hard_max;
 	uint32_t queued_max; /* unfinished tasks */
 	uint32_t keep_tasks; /* finished ones */
+	uint64_t keep_events;
 	uint64_t keep_ns;
 	int64_t snapshot_every_ms; /* 0 = none */
 	uint64_t log_head_bytes;

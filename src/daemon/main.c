@@ -40,8 +40,6 @@ enum {
 	LAST_COMMIT_MS = 5000,
 	SNAPSHOT_FIRST_MS = 600 * 1000, /* when there is none yet */
 	UNUSED_MEMORY_MAX = 2 << 20,    /* bytes freed and kept for what comes next */
-	KEEP_EVENTS = 200000,
-	DROP_EVENTS_STEP = 20000
 };
 
 void daemon_take_time(struct daemon *daemon)
@@ -94,9 +92,11 @@ static void on_commit(uv_poll_t *poll, int status UNUSED, int events UNUSED)
 
 static void drop_old_events(struct daemon *daemon)
 {
-	if (daemon->is_broken || daemon->last_seq < daemon->first_seq + KEEP_EVENTS + DROP_EVENTS_STEP)
-		return;
-	daemon->first_seq = daemon->last_seq - KEEP_EVENTS;
+	uint64_t keep = daemon->settings.keep_events;
+
+	if (daemon->is_broken || daemon->last_seq < daemon->first_seq + keep + keep / 10)
+		return; /* many at once, not each by itself */
+	daemon->first_seq = daemon->last_seq - keep;
 	store_txn_drop_events(turn_txn(daemon), daemon->first_seq);
 }
 
@@ -272,6 +272,7 @@ static int load_settings(struct daemon_settings *ret, struct err *err)
 			(uint32_t)(config.hard_max_concurrent.value ? config.hard_max_concurrent.value : LIMIT_SLOTS),
 		.queued_max = (uint32_t)config.max_queued.value,
 		.keep_tasks = (uint32_t)config.keep_tasks.value,
+		.keep_events = config.keep_events.value,
 		.keep_ns = config.keep_days.value * NS_PER_DAY,
 		.snapshot_every_ms = (int64_t)MIN(config.snapshot_every_ns.value / NS_PER_MS, (uint64_t)INT32_MAX),
 		.log_head_bytes = config.log_head_bytes.value,

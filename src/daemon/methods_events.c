@@ -71,6 +71,10 @@ static void on_replay_read(void *context, const struct store_event_list *list)
 		free(replay);
 		return;
 	}
+	if (list->count > 0 && list->events[0].seq > replay->next) {
+		server_end_slow(replay->client);
+		return; /* events_drop() frees it */
+	}
 	for (uint32_t i = 0; i < list->count && server_has_room(replay->client); i++) {
 		const struct store_event *event = &list->events[i];
 		json_t *shown;

@@ -91,6 +91,9 @@ void server_unsubscribe(struct client *client);
 void server_set_stream(struct client *client, void *stream);
 void *server_stream(const struct client *client);
 
+/* Ends a connection that did not keep up, with the named error: coming back by number, it learns what it missed. */
+void server_end_slow(struct client *client);
+
 /* True while so much waits to be read that a stream must pause until on_room(); a connection that ends has no room. */
 bool server_has_room(const struct client *client);
 

@@ -72,6 +72,12 @@ void server_set_stream(struct client *client, void *stream)
 		client_mark_dirty(client);
 }
 
+void server_end_slow(struct client *client)
+{
+	client_fail(client, API_ERROR_TOO_SLOW, "connect again and subscribe after the last event's number",
+		    "events were forgotten before this connection had read them");
+}
+
 void *server_stream(const struct client *client)
 {
 	return client->stream;

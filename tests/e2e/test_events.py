@@ -25,10 +25,10 @@ def keep_no_freed_memory(drover):
     drover.environment['ASAN_OPTIONS'] += ':quarantine_size_mb=1:thread_local_quarantine_size_kb=64'
 
 
-def many_events(drover, tasks=1250):
+def many_events(drover, tasks=1250, rounds=8):
     """Queues and cancels held tasks: four or so events for each, fast, since nothing is started."""
     values = [str(number) for number in range(tasks)]
-    for _ in range(8):
+    for _ in range(rounds):
         drover.good('add', '--quiet', '--hold', '--batch', 'crowd', '--', 'true', ':::', *values)
         drover.good('cancel', '--batch', 'crowd')
     return drover.start()
@@ -181,3 +181,47 @@ def test_a_reader_that_leaves_ends_it_quietly(drover):
     os.close(pipe[0])
     assert follower.wait(timeout=20) == -signal.SIGPIPE
     assert follower.stderr.read() == b''
+
+
+def configure(drover, text):
+    folder = os.path.join(drover.folder, 'home', '.config', 'drover')
+    os.makedirs(folder)
+    harness.write(os.path.join(folder, 'config.yaml'), text)
+
+
+def test_what_is_no_longer_kept_is_said(drover):
+    """By the number of the first and the last event that are gone, to pages, followers, and a reader that was overtaken."""
+    configure(drover, 'keep: {events: 6000}\n')
+    many_events(drover, rounds=2)  # 5,000 and some: all are kept
+    many = numbers(drover.good('events', '--json'))
+    assert many[0] == 1
+    slow = drover.connect()
+    slow.send(b'{"jsonrpc":"2.0","id":7,"method":"events.subscribe","params":{"after_seq":0}}\n')
+    many_events(drover, rounds=4)
+
+    def look():
+        """The gap, once nothing more is due to be forgotten."""
+        lines = drover.good('events', '--json', '--since', '0').splitlines()
+        gap = json.loads(lines[0]).get('gap')
+        return gap if gap and json.loads(lines[-1])['seq'] - gap['to'] < 6600 else None
+    gap = harness.wait_until(look, 30, 'the oldest are forgotten')
+    assert gap['from'] == 1 and gap['to'] >= 5000
+    kept = numbers(drover.good('events', '--json'))
+    assert kept == list(range(gap['to'] + 1, kept[-1] + 1)) and len(kept) >= 6000
+    said = drover.run('events', '--since', '7')
+    assert f'the events from 8 to {gap["to"]} are no longer kept' in said.stderr
+    follower = drover.popen('events', '-f', '--json', '--since', '7')
+    assert json.loads(follower.stdout.readline()) == {'gap': {'from': 8, 'to': gap['to']}}
+    assert json.loads(follower.stdout.readline())['seq'] == gap['to'] + 1
+    follower.send_signal(signal.SIGINT)
+    follower.wait(timeout=10)
+    last, refused = 0, None
+    while refused is None:
+        message = slow.answer()
+        if 'error' in message:
+            refused = message['error']['data']['name']
+        elif message.get('method') == 'event':
+            assert message['params']['seq'] == last + 1
+            last += 1
+    assert refused == 'too-slow' and 0 < last < gap['to']
+    slow.close()
