@@ -32,8 +32,9 @@ struct search {
 	struct inventory *inventory;
 	struct admin *admins;
 	size_t admin_count;
-	unsigned root; /* being looked at */
-	bool is_intent;
+	unsigned root;                /* being looked at */
+	const struct repository *own; /* stands for the one task that is of interest, NULL = all are */
+	const char *owner;            /* of that task */
 };
 
 /* ---- admin directories ---- */
@@ -321,6 +322,8 @@ static void open_roots(struct search *search)
 			is_known = strcmp(inventory->roots[k].top_path, admin->top) == 0;
 		if (is_known || repository_look(inventory->roots[0].common_path, admin->top, &more, NULL) < 0)
 			continue;
+		if (search->own)
+			repository_set_task(&more, search->owner, search->own->task, search->own->attempt);
 		if (strcmp(more.top_path, admin->top) == 0)
 			inventory->roots[inventory->root_count++] = more;
 		else
@@ -359,23 +362,39 @@ static int take(struct search *search, struct err *err)
 	return error;
 }
 
-int inventory_take(const char *common_dir, const char *top, struct inventory *ret, struct err *err)
+static int take_for(const char *common_dir, const char *top, struct search *search, struct inventory *ret, struct err *err)
 {
 	struct inventory inventory = { .roots = xcalloc(ROOTS_MAX, sizeof(*inventory.roots)) };
-	struct search search = { .inventory = &inventory };
 	int error = repository_look(common_dir, top, &inventory.roots[0], err);
 
+	search->inventory = &inventory;
 	if (error == 0) {
 		inventory.root_count = 1;
-		error = take(&search, err);
+		if (search->own)
+			repository_set_task(&inventory.roots[0], search->owner, search->own->task, search->own->attempt);
+		error = take(search, err);
 	}
-	search_done(&search);
+	search_done(search);
 	if (error < 0) {
 		inventory_done(&inventory);
 		return error;
 	}
 	*ret = inventory;
 	return 0;
+}
+
+int inventory_take(const char *common_dir, const char *top, struct inventory *ret, struct err *err)
+{
+	struct search search = { 0 };
+
+	return take_for(common_dir, top, &search, ret, err);
+}
+
+int inventory_take_own(const struct repository *repository, const char *owner, struct inventory *ret, struct err *err)
+{
+	struct search search = { .own = repository, .owner = owner };
+
+	return take_for(repository->common_path, repository->top_path, &search, ret, err);
 }
 
 void inventory_done(struct inventory *inventory)

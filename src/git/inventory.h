@@ -40,6 +40,9 @@ struct inventory {
 /* Takes the inventory. 0 or -errno: -ENOENT no such repository. */
 int inventory_take(const char *common_dir, const char *top, struct inventory *ret, struct err *err);
 
+/* The same for what the repository stands for, its task: of others' worktrees only those without a record are in it. */
+int inventory_take_own(const struct repository *repository, const char *owner, struct inventory *ret, struct err *err);
+
 /* Closes and frees all of it; fine with an empty one. */
 void inventory_done(struct inventory *inventory);
 

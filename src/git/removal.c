@@ -283,8 +283,8 @@ static int recover(struct repository *repository, struct err *err)
 }
 
 /* With the task's lock held. */
-static int remove_locked(struct repository *repository, const char *common_dir, const struct removal_wish *wish,
-                         struct removal_report *ret, struct err *err)
+static int remove_locked(struct repository *repository, const struct removal_wish *wish, struct removal_report *ret,
+                         struct err *err)
 {
 	CLEANUP(inventory_done) struct inventory inventory = { 0 };
 	CLEANUP(proof_done) struct proof proof = { 0 };
@@ -292,7 +292,7 @@ static int remove_locked(struct repository *repository, const char *common_dir, 
 	int error = wish->is_dry_run ? 0 : recover(repository, err);
 
 	if (error == 0)
-		error = inventory_take(common_dir, repository->top_path, &inventory, err);
+		error = inventory_take_own(repository, wish->owner, &inventory, err);
 	if (error < 0)
 		return error;
 	site = find_site(&inventory, wish);
@@ -335,7 +335,7 @@ int removal_run(const struct inventory *inventory, const struct removal_wish *wi
 	repository_set_task(repository, wish->owner, wish->task, wish->attempt);
 	error = repository_lock_task(repository, &problem);
 	if (error == 0) {
-		error = remove_locked(repository, repository->common_path, wish, ret, &problem);
+		error = remove_locked(repository, wish, ret, &problem);
 		repository_unlock_task(repository);
 	}
 	if (error < 0) {

@@ -117,7 +117,8 @@ typedef void repository_see(void *context, struct record *record);
 
 /*
  * Calls see for each record there is, with `is_intent` for each intent: no lock is taken, so they may be of work under way.
- * See may move the record's strings out. 0 or -errno.
+ * See may move the record's strings out. A repository that stands for a task shows those of its key only, or of one that
+ * begins like it: thousands of others are not read for one. 0 or -errno.
  */
 int repository_see_records(struct repository *repository, bool is_intent, repository_see *see, void *context,
                            struct err *err);

@@ -280,6 +280,7 @@ int repository_see_records(struct repository *repository, bool is_intent, reposi
 {
 	int directory = is_intent ? repository->intents : repository->records;
 	DIR *listing = directory < 0 ? NULL : open_listing(directory);
+	size_t prefix = repository->task > 0 ? strlen(repository->key) : 0;
 	const struct dirent *entry;
 
 	if (directory < 0)
@@ -289,7 +290,8 @@ int repository_see_records(struct repository *repository, bool is_intent, reposi
 	while ((entry = readdir(listing))) {
 		struct record record = { 0 };
 
-		if (!ends_with(entry->d_name, ".json") || read_file(directory, entry->d_name, &record, NULL) < 0)
+		if (strncmp(entry->d_name, repository->key, prefix) != 0 || !ends_with(entry->d_name, ".json") ||
+		    read_file(directory, entry->d_name, &record, NULL) < 0)
 			continue;
 		see(context, &record);
 		record_done(&record);
