@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "base/alloc.h"
+#include "base/crc32c.h"
 #include "base/limits.h"
 #include "base/str.h"
 
@@ -121,6 +122,35 @@ void roster_set_detail(struct roster_task *task, const char *detail)
 	task->detail = copy;
 }
 
+/* Where the batches whose names hash as this one does begin. */
+static uint32_t bucket_of(const char *name)
+{
+	return crc32c(0, name, strlen(name)) % ROSTER_NAME_BUCKETS;
+}
+
+/* Ids ascend, at start too, so the first of a name is the latest. */
+static void enter_name(struct roster *roster, struct roster_batch *batch)
+{
+	struct roster_batch **bucket = batch->name ? &roster->names[bucket_of(batch->name)] : NULL;
+
+	if (!bucket)
+		return;
+	while (*bucket && (*bucket)->id > batch->id)
+		bucket = &(*bucket)->next_of_name;
+	batch->next_of_name = *bucket;
+	*bucket = batch;
+}
+
+static void remove_name(struct roster *roster, const struct roster_batch *batch)
+{
+	struct roster_batch **at = batch->name ? &roster->names[bucket_of(batch->name)] : NULL;
+
+	while (at && *at != batch)
+		at = &(*at)->next_of_name;
+	if (at)
+		*at = batch->next_of_name;
+}
+
 struct roster_batch *roster_add_batch(struct roster *roster, struct roster_batch *batch)
 {
 	struct roster_batch *copy = xcalloc(1, sizeof(*copy));
@@ -139,6 +169,7 @@ struct roster_batch *roster_add_batch(struct roster *roster, struct roster_batch
 	else
 		roster->first_batch = copy;
 	roster->last_batch = copy;
+	enter_name(roster, copy);
 	return copy;
 }
 
@@ -148,6 +179,7 @@ void roster_forget_batch(struct roster *roster, struct roster_batch *batch)
 	if (batch->environment)
 		batch->environment->users--;
 	table_remove(&roster->batch_table, batch->id);
+	remove_name(roster, batch);
 	roster->batches[batch->index] = NULL;
 	roster->free_batches[roster->free_batch_count++] = batch->index;
 	if (batch->previous)
@@ -180,8 +212,8 @@ struct roster_batch *roster_resolve_batch(const struct roster *roster, const cha
 
 	if (str_parse_u64(text, UINT64_MAX, &id) == 0)
 		return roster_find_batch(roster, id);
-	for (struct roster_batch *batch = roster->last_batch; batch; batch = batch->previous)
-		if (batch->name && strcmp(batch->name, text) == 0)
+	for (struct roster_batch *batch = roster->names[bucket_of(text)]; batch; batch = batch->next_of_name)
+		if (strcmp(batch->name, text) == 0)
 			return batch;
 	return NULL;
 }

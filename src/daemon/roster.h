@@ -39,7 +39,10 @@ struct roster_batch {
 	uint32_t task_count; /* known now */
 	struct roster_batch *previous;
 	struct roster_batch *next;
+	struct roster_batch *next_of_name; /* in its bucket, later ones first */
 };
+
+enum { ROSTER_NAME_BUCKETS = 4096 };
 
 struct roster_task {
 	uint64_t id; /* 0 = no task at this index */
@@ -50,10 +53,10 @@ struct roster_task {
 	json_t *result; /* worktree, branch, commit … as worktree.h names them; NULL = none */
 	uint64_t nonce; /* of the latest attempt that was ordered to start */
 	uint32_t conditions;
-	bool is_dirty;     /* its row is to be written by the next commit */
+	bool is_dirty;          /* its row is to be written by the next commit */
 	uint8_t refused_stage;  /* enum start_stage at which the machine could not start it the last time */
 	uint16_t refused_errno; /* and why; 0 = it did, or was not asked */
-	uint32_t previous; /* neighbours by id, TASK_NONE at the ends */
+	uint32_t previous;      /* neighbours by id, TASK_NONE at the ends */
 	uint32_t next;
 };
 
@@ -65,9 +68,10 @@ struct roster {
 	uint32_t last;
 	struct roster_batch *first_batch;
 	struct roster_batch *last_batch;
-	struct table batch_table;      /* id → index in batches */
-	struct roster_batch **batches; /* reserved, untouched before use */
-	uint32_t *free_batches;        /* indices to use again */
+	struct table batch_table;                        /* id → index in batches */
+	struct roster_batch *names[ROSTER_NAME_BUCKETS]; /* batches that have one, by its hash */
+	struct roster_batch **batches;                   /* reserved, untouched before use */
+	uint32_t *free_batches;                          /* indices to use again */
 	uint32_t free_batch_count;
 	uint32_t fresh_batch; /* indices from here on were never used */
 	struct roster_environment *environments;

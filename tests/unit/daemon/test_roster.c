@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ struct fixture {
 
 static int set_up(void **state)
 {
-	struct core_limits limits = { .tasks_max = 64, .edges_max = 64, .slots_max = 4 };
+	struct core_limits limits = { .tasks_max = 8192, .edges_max = 64, .slots_max = 4 };
 	struct core_config config = { .slots = 1, .slots_hard_max = 4, .backoff_max_ns = 1, .seed = 1 };
 	struct fixture *fixture = xcalloc(1, sizeof(*fixture));
 	struct effects effects;
@@ -106,6 +107,33 @@ static void a_name_means_the_latest_task_of_it(void **state)
 	assert_int_equal(roster_resolve(&fixture->roster, ""), TASK_NONE);
 }
 
+/* A name that comes again means the latest batch; when that is forgotten, the one before it. */
+static void the_latest_of_a_name_is_meant(void **state)
+{
+	struct fixture *fixture = *state;
+	struct roster_batch *batches[5];
+	char other[16];
+
+	batches[3] = add_batch(fixture, 30, "nightly"); /* ids may come in any order */
+	batches[0] = add_batch(fixture, 10, "nightly");
+	batches[4] = add_batch(fixture, 40, "nightly");
+	batches[2] = add_batch(fixture, 20, "nightly");
+	for (uint64_t id = 100; id < 5000; id++) { /* more than there are buckets */
+		snprintf(other, sizeof(other), "b%llu", (unsigned long long)id);
+		add_batch(fixture, id, other);
+	}
+	assert_ptr_equal(roster_resolve_batch(&fixture->roster, "nightly"), batches[4]);
+	roster_forget_batch(&fixture->roster, batches[4]);
+	assert_ptr_equal(roster_resolve_batch(&fixture->roster, "nightly"), batches[3]);
+	roster_forget_batch(&fixture->roster, batches[0]);
+	roster_forget_batch(&fixture->roster, batches[3]);
+	assert_ptr_equal(roster_resolve_batch(&fixture->roster, "nightly"), batches[2]);
+	roster_forget_batch(&fixture->roster, batches[2]);
+	assert_null(roster_resolve_batch(&fixture->roster, "nightly"));
+	assert_int_equal(roster_resolve_batch(&fixture->roster, "b4999")->id, 4999);
+	assert_null(roster_resolve_batch(&fixture->roster, "b5000"));
+}
+
 static void a_batch_survives_its_encoding(void **state UNUSED)
 {
 	struct roster_batch batch = {
@@ -143,6 +171,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(ids_are_listed_ascending_however_they_come, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_name_means_the_latest_task_of_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(the_latest_of_a_name_is_meant, set_up, tear_down),
 		cmocka_unit_test(a_batch_survives_its_encoding),
 	};
 
