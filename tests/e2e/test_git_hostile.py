@@ -319,6 +319,17 @@ def test_nothing_is_run(folder, arm):
     shutil.rmtree(second['path'])
     repository.bad('collect', repository.collect_request(2, second), 'worktree-missing', env=env)
     untouched('collect of what is missing')
+    third = repository.good('prepare', repository.request(5, name='w'), env=env)
+    repository.good('collect', repository.collect_request(5, third, has_succeeded=False), env=env)
+    write(os.path.join(third['path'], 'later.two'), 'l\n')
+    write(os.path.join(third['path'], 'README'), 'later\n')
+    place = {'common_dir': repository.common, 'top': repository.path}
+    repository.good('list', dict(place, has_facts=True), env=env)
+    untouched('list')
+    target = {'task': 5, 'attempt': 1, 'directory': 'w', 'top': repository.path}
+    for more in ({}, {'salvages': True}):
+        repository.good('remove', dict(place, targets=[target], **more), env=env)
+        untouched('remove')
     repository.call('prepare', repository.request(3, name='z'), env=dict(env, DROVER_FAIL='worktree_added'))
     repository.good('prepare', repository.request(4), env=env)
     untouched('clearing up after a killed helper')
