@@ -32,6 +32,7 @@ enum {
 	ATTACH_LOCK_MS = 100,
 	DISMISS_TURNS = 1000,
 	DISMISS_MS = 500,
+	DAEMON_END_MS = 2000,
 };
 
 static const char usage[] = "usage: drover-keeper --state DIR [--daemon PATH] [--detach]\n"
@@ -274,6 +275,18 @@ static void dismiss_shims(struct keeper *keeper)
 	}
 }
 
+/*
+ * It said that it ends, and closed its socket; its lock goes with its last breath. Whoever starts the next one as soon as we
+ * are gone must not find it held. Should it stay, we do not.
+ */
+static void wait_for_daemon(const struct keeper *keeper)
+{
+	struct pollfd item = { .fd = keeper->guardian.pidfd, .events = POLLIN };
+
+	if (item.fd >= 0)
+		poll(&item, 1, DAEMON_END_MS);
+}
+
 /* What the process that the user started says about the keeper that it left behind. */
 struct start_report {
 	int32_t status; /* exit status */
@@ -389,6 +402,7 @@ int keeper_main(int argc, char **argv)
 	log_info("keeper %d of %s", (int)getpid(), keeper.state_dir);
 	run(&keeper);
 	dismiss_shims(&keeper);
+	wait_for_daemon(&keeper);
 	place_leave(&keeper);
 	return keeper.exit_status;
 }

@@ -8,7 +8,6 @@
  */
 #include "keeper/keeper.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,7 +17,7 @@
 #include "base/log.h"
 #include "base/mix.h"
 
-enum { HAND_DOWN_TRIES = 16, DAEMON_END_MS = 1000 };
+enum { HAND_DOWN_TRIES = 16 };
 
 /* The same for each keeper of the directory, another for each directory: inode numbers come back, so the path counts too. */
 static void name_cgroup(struct keeper *keeper)
@@ -89,12 +88,7 @@ void place_hand_down(struct keeper *keeper)
 
 void place_leave(struct keeper *keeper)
 {
-	struct pollfd daemon = { .fd = keeper->guardian.pidfd, .events = POLLIN };
-
 	cgroup_leave(&keeper->cgroup_base, keeper->cgroup_name);
-	if (!keeper->is_in_leaf)
-		return;
-	if (daemon.fd >= 0)
-		poll(&daemon, 1, DAEMON_END_MS); /* it said that it ends; should it stay, so does the leaf */
-	cgroup_return(keeper->cgroup_parent, keeper->cgroup_leaf);
+	if (keeper->is_in_leaf)
+		cgroup_return(keeper->cgroup_parent, keeper->cgroup_leaf);
 }

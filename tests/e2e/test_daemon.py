@@ -243,3 +243,22 @@ def test_clients_wait_across_a_restart(drover):
     gate.open()
     out, _ = client.communicate(timeout=60)
     assert (client.returncode, out) == (5, b'one\ntwo\n')
+
+
+def test_the_next_is_started_as_soon_as_the_keeper_is_gone(make_drover):
+    """As a service manager does it: a daemon that takes its time to end must not stand in the way of the next one."""
+    drover = make_drover(environment={'ASAN_OPTIONS': 'detect_leaks=0'})
+    pid = drover.start()
+    keeper = drover.keeper_pid()
+    tracer = subprocess.Popen(['strace', '-f', '-o', '/dev/null', '-e', 'trace=exit_group',
+                               '-e', 'inject=exit_group:delay_enter=1200000', '-p', str(pid)],
+                              stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    line = tracer.stderr.readline()
+    if b'attached' not in line:
+        tracer.wait()
+        pytest.skip(f'strace cannot attach here: {line.decode()}')
+    harness.signal_process(keeper, signal.SIGTERM)
+    harness.wait_gone(keeper)
+    assert drover.start() != pid
+    tracer.wait()
+    tracer.stderr.close()
