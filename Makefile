@@ -72,7 +72,7 @@ help:
 	@echo "make demo       runs drover over its own repository: examples/maintenance.yaml"
 	@echo "make check      builds with sanitizers and runs every test; state of its own below $(BUILD)/"
 	@echo "make soak       the long forms of some tests, with a release build: 100,000 tasks, every allocation failing,"
-	@echo "                2,500 worktrees (CYCLES=) beside a foreign gc, kill -9 at every system call of drover-worktree"
+	@echo "                2,500 worktrees (CYCLES=) beside a foreign gc, kill -9 at every call of drover-worktree"
 	@echo "make bench      measures drover against its peers: bench/RESULTS.md; ONLY=P5 one of them"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR= ; make uninstall takes it away again"
 	@echo "make tidy       checks layers, bans, headers; make mutants, make fuzz: the slower tests of the tests"

@@ -236,29 +236,30 @@ def test_places_that_are_refused(drover, name):
 REFUSED_NAMES = ['a\nb', 'a b', 'ü', 'x' * 255, 'a/b', '../x', '@{u}', '123', '$(x)', 'a~1', '*', '\x1b[31m']
 
 
-@pytest.mark.parametrize('name', REFUSED_NAMES)
-def test_task_names_that_are_refused_beforehand(drover, repository_of_drover, name):
-    said = drover.bad(2, 'run', '--worktree', '--name', name, '--', 'true', says='name')
-    assert '\x1b' not in said and drover.tasks() == []
-    write(os.path.join(drover.folder, 'b.yaml'),
-          f'tasks: [{{name: {json.dumps(name)}, run: "true", worktree: checkout}}]\n')
-    said = drover.bad(2, 'run', '-f', os.path.join(drover.folder, 'b.yaml'), says='name')
-    assert '\x1b' not in said and drover.tasks() == []
+def test_task_names_that_are_refused_beforehand(drover, repository_of_drover):
+    batch = os.path.join(drover.folder, 'b.yaml')
+    for name in REFUSED_NAMES:
+        said = drover.bad(2, 'run', '--worktree', '--name', name, '--', 'true', says='name')
+        write(batch, f'tasks: [{{name: {json.dumps(name)}, run: "true", worktree: checkout}}]\n')
+        said += drover.bad(2, 'run', '-f', batch, says='name')
+        assert '\x1b' not in said and drover.tasks() == [], name
     assert not os.path.exists(os.path.join(repository_of_drover, '.parallel-worktrees'))
 
 
-@pytest.mark.parametrize('name', ['-rf', '..', '.', '.hidden', 'a..b', 'a.lock', 'a.', '-', '--', 'x' * 64])
-def test_task_names_that_git_could_misread(drover, repository_of_drover, name):
+def test_task_names_that_git_could_misread(drover, repository_of_drover):
     """Refused, or served under a name of our own making."""
-    done = drover.run('run', '--worktree', f'--name={name}', '--', 'sh', '-c', 'echo n > new')
-    if done.returncode == 2:
-        assert 'name' in done.stderr and drover.tasks() == []
-        assert not os.path.exists(os.path.join(repository_of_drover, '.parallel-worktrees'))
-        return
-    assert done.returncode == 0, done.stderr
-    branch = drover.task(1)['branch']
-    assert branch == ('parallel/' + 'x' * 64 if name == 'x' * 64 else 'parallel/1')
-    assert git('show', f'{branch}:new', cwd=repository_of_drover) == 'n'
+    served = []
+    for name in ('-rf', '..', '.', '.hidden', '-', '--', 'a..b', 'a.lock', 'a.', 'x' * 64):
+        done = drover.run('run', '--worktree', f'--name={name}', '--', 'sh', '-c', 'echo n > new')
+        if done.returncode == 2:
+            assert 'name' in done.stderr and len(drover.tasks()) == len(served), name
+            continue
+        assert done.returncode == 0, done.stderr
+        served.append(name)
+        branch = drover.task(len(served))['branch']
+        assert branch == f'parallel/{name if name == "x" * 64 else len(served)}'
+        assert git('show', f'{branch}:new', cwd=repository_of_drover) == 'n'
+    assert served == ['a..b', 'a.lock', 'a.', 'x' * 64]
     assert git('status', '--porcelain', cwd=repository_of_drover) == ''
 
 
