@@ -359,14 +359,34 @@ static int make_core(struct daemon *daemon, struct err *err)
 	return roster_init(&daemon->roster, daemon->core, err);
 }
 
+/*
+ * A slot file by which nothing was ever committed was made by this start, in place of one that is gone: it knows nothing of
+ * what runs. (Tasks that the database calls running were told of by a slot file that had seen commits.)
+ */
+static int check_slots(struct daemon *daemon, uint64_t committed_seq, struct err *err)
+{
+	uint32_t running = 0;
+
+	for (uint32_t index = daemon->roster.first; index != TASK_NONE; index = daemon->roster.tasks[index].next)
+		running += core_task_at(daemon->core, index)->phase == PHASE_PROCESS;
+	if (committed_seq > 0 || daemon->is_rebooted || running == 0)
+		return 0;
+	return err_say(err, -EILSEQ, RESCUE_SLOTS_LOST, daemon->state_dir, running);
+}
+
 static int open_store(struct daemon *daemon, const struct store_options *options, struct err *err)
 {
 	int r = store_open(options, &daemon->store, err);
 
 	if (r == 0)
 		r = recovery_load(daemon, err);
-	if (r < 0)
+	if (r == 0)
+		r = daemon->is_reader ? 0 : check_slots(daemon, options->committed_seq, err);
+	if (r < 0) {
+		pauses_done(daemon);
+		roster_done(&daemon->roster);
 		return r;
+	}
 	if (store_is_remote(daemon->state_fd, &daemon->remote_name))
 		log_warning(REMOTE_WARNING, daemon->state_dir, daemon->remote_name);
 	daemon->restore_notice = rescue_find_notice(daemon->state_fd, daemon->state_dir);

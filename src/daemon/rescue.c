@@ -37,6 +37,8 @@ struct rescue {
 	uint64_t committed_seq;
 	char quarantine[QUARANTINE_MAX];
 	bool has_database;
+	bool has_slots;
+	uint32_t running; /* tasks, by the database */
 	bool is_interrupted; /* an earlier restore got as far as the quarantine */
 	char *paths[FILES_MAX];
 	char *names[FILES_MAX];
@@ -82,6 +84,7 @@ static void read_slots(struct rescue *rescue)
 		buf_add_format(&rescue->result.report, "the slot file tells nothing: %s\n", err.text);
 		return;
 	}
+	rescue->has_slots = rescue->committed_seq > 0; /* else it was made after the one that was used */
 	rescue->attempts = xcalloc(LIMIT_SLOTS, sizeof(*rescue->attempts));
 	for (uint32_t slot = 0; slot < LIMIT_SLOTS; slot++) {
 		struct slot_record record;
@@ -94,10 +97,17 @@ static void read_slots(struct rescue *rescue)
 	}
 }
 
+static void count_running(void *context, const struct store_task *task)
+{
+	struct rescue *rescue = context;
+
+	rescue->running += task->task.phase == PHASE_PROCESS;
+}
+
 /* What a start would say of it. 0 when all is well; the daemon's own way, so it sets up what a start would. */
 static int try_start(struct rescue *rescue, struct store_facts *ret_facts, struct err *err)
 {
-	static const struct store_loader no_loader;
+	struct store_loader loader = { .context = rescue, .on_task = count_running };
 	struct store_options options = {
 		.state_fd = rescue->state_fd,
 		.state_dir = rescue->options->state_dir,
@@ -108,8 +118,10 @@ static int try_start(struct rescue *rescue, struct store_facts *ret_facts, struc
 
 	if (r < 0)
 		return r;
-	r = store_load(store, &no_loader, ret_facts, err);
+	r = store_load(store, &loader, ret_facts, err);
 	store_close(store);
+	if (r == 0 && !rescue->has_slots && rescue->running > 0)
+		return err_say(err, -EILSEQ, RESCUE_SLOTS_LOST, rescue->options->state_dir, rescue->running);
 	return r;
 }
 
@@ -254,6 +266,7 @@ static int build(struct rescue *rescue, struct err *err)
 		.file_count = rescue->file_count,
 		.attempts = rescue->attempts,
 		.attempt_count = rescue->attempt_count,
+		.is_slot_file_lost = !rescue->has_slots,
 		.committed_seq = rescue->committed_seq,
 		.now_ms = clock_wall_ms(),
 	};

@@ -11,6 +11,11 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+/* Without the slot file nobody knows which processes are whose; wants the state directory and the number of tasks. */
+#define RESCUE_SLOTS_LOST                                                                                                   \
+	"%s/slots is missing, and with it what is known of %u tasks that may run still: put it back; or end their "         \
+	"processes and run 'drover db restore', which calls these tasks lost and runs none of them again"
+
 struct rescue_options {
 	const char *state_dir; /* absolute */
 	const char *verb;

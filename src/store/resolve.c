@@ -146,6 +146,8 @@ static enum resolve_fate resolve(const struct resolve_facts *facts, struct store
 	enum task_state state = has_newer_event ? event->state : task->state;
 	uint32_t seen; /* the first attempt of which nothing is known but what the slot file says */
 
+	if (facts->is_slot_file_lost && task_state_is_active(state))
+		return lose(task);
 	if (is_latest(facts, task) && !(facts->has_lost_dependency && task->state == TASK_BLOCKED))
 		return RESOLVE_KEPT;
 	if (has_newer_event)

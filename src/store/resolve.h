@@ -24,6 +24,7 @@ struct resolve_facts {
 	uint64_t top_seq;          /* the last event there was */
 	bool is_log_complete;      /* every event behind state_seq is readable */
 	bool has_lost_dependency;  /* a task it waits for is gone */
+	bool is_slot_file_lost;    /* a row that is the latest does not help what runs */
 	bool is_slot_free;         /* the slot of `attempt` is not another task's */
 	const struct newest_event *event;
 	const struct salvage_attempt *attempt; /* of this task in the slot file, or NULL */

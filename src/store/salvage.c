@@ -213,6 +213,7 @@ static bool read_task(struct salvage *salvage, uint64_t id, struct row_task *row
 		.top_seq = salvage->top_seq,
 		.event = event,
 		.attempt = find_attempt(salvage, id),
+		.is_slot_file_lost = salvage->options->is_slot_file_lost,
 	};
 	facts->is_log_complete = salvage->top_seq == salvage->known_seq && salvage->log_start <= facts->state_seq + 1;
 	if (facts->has_state)

@@ -29,6 +29,7 @@ struct salvage_options {
 	uint32_t file_count;
 	const struct salvage_attempt *attempts;
 	uint32_t attempt_count;
+	bool is_slot_file_lost; /* nothing tells how attempts went: what ran is lost */
 	uint64_t committed_seq; /* what the slot file says was durable, 0 = unknown */
 	int64_t now_ms;
 	const char *new_path; /* an empty file */

@@ -206,6 +206,24 @@ def test_ends_that_only_the_slot_file_knows_are_restored(drover):
     assert (end['state'], end['exit_code'], end['attempt']) == ('failed', 7, 1)
 
 
+def test_a_lost_slot_file_runs_nothing_twice(drover):
+    """Nobody knows which process is whose: refused, and by the command the running task is called lost."""
+    gate = drover.gate()
+    held = drover.add('--hold', '--', 'true')[0]
+    running = drover.shell(f'echo ran >> effects; {gate.wait}', '--idempotent')
+    pid = drover.wait_state(running, 'running')['pid']
+    drover.good('daemon', 'stop')
+    os.unlink(os.path.join(drover.state, 'slots'))
+    for _ in range(2):
+        drover.bad(3, 'ls', says=['slots is missing', '1 tasks', "'drover db restore'"])
+    gate.open()
+    harness.wait_gone(pid)
+    assert f'task {running}: lost' in drover.good('db', 'restore')
+    assert (drover.state_of(running), drover.state_of(held)) == ('lost', 'held')
+    still_works(drover)
+    assert harness.read(os.path.join(drover.work, 'effects')).split() == ['ran']
+
+
 def test_nothing_to_restore(drover):
     drover.bad(1, 'db', 'restore', says='nothing to restore from')
     drover.bad(1, 'db', 'check', says='no database')
