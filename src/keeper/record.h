@@ -24,7 +24,7 @@ enum {
 enum record_state {
 	RECORD_FREE,    /* nobody's */
 	RECORD_ARMED,   /* by the daemon, for a shim that has not taken it yet */
-	RECORD_STARTED, /* from just before the child is cloned; leader_pid is 0 until it runs */
+	RECORD_STARTED, /* from just before the child is cloned; leader_pid is 0 until it is born */
 	RECORD_ENDED,   /* the end is known: status, usage, output are final */
 	RECORD_FAILED,  /* exec failed: start_errno, start_stage */
 	RECORD_UNKNOWN, /* the attempt is over and its exit status could not be learnt (its first shim died) */

@@ -44,6 +44,7 @@ struct attempt {
 	uint32_t flags; /* enum wire_start_flag */
 	uint64_t stray_grace_ns;
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC, of the phase; NEVER_NS */
+	uint64_t cloned_ns;   /* CLOCK_BOOTTIME, just before */
 	uint64_t stray_left_ns; /* STRAYS, while frozen: how much of their grace is left; NEVER_NS = no limit */
 	struct output outputs[2];
 	uint32_t output_count;

@@ -113,6 +113,27 @@ static bool may_retry_clone(struct shim *shim, const struct spawned *spawned, in
 	return true;
 }
 
+static int record_leader(struct shim *shim, pid_t pid)
+{
+	struct slot_record *record = &shim->attempt.record;
+	struct process_stat stat;
+
+	record->leader_pid = pid;
+	record->leader_start = process_start_ticks_between(shim->attempt.cloned_ns, clock_boottime_ns());
+	if (record->leader_start == 0 && process_read_stat(pid, &stat) == 0)
+		record->leader_start = stat.start_ticks;
+	return record_write(shim->slots, shim->slot, record);
+}
+
+/* By the child itself: once it executes its program it may kill us, and without its number nobody would find it. */
+static void on_born(void *context)
+{
+	struct shim *shim = context;
+
+	if (record_leader(shim, getpid()) < 0)
+		shim->attempt.record.leader_pid = 0; /* we try again ourselves */
+}
+
 static int clone_child(struct shim *shim, struct payload *payload, struct spawned *ret)
 {
 	const struct wire_start *start = &shim->message.start;
@@ -122,6 +143,7 @@ static int clone_child(struct shim *shim, struct payload *payload, struct spawne
 		.argv = payload->argv, .envp = payload->envp, .search_path = payload_search_path(payload),
 		.directory = payload->directory, .input = payload->input, .fds = fds, .fd_count = 3, .nice = start->nice,
 		.has_umask = true, .umask = start->umask & 0777, .open_files_max = shim->open_files_max,
+		.on_born = on_born, .context = shim,
 	};
 	int tries = 0;
 	int r;
@@ -131,6 +153,7 @@ static int clone_child(struct shim *shim, struct payload *payload, struct spawne
 		attempt->record.cgroup_base = shim->cgroup.dir >= 0 ? shim->cgroup_index : 0;
 		attempt->record.cgroup_serial = shim->cgroup.dir >= 0 ? shim->cgroup_serial : 0;
 		attempt->members.cgroup = shim->cgroup.dir >= 0 ? &shim->cgroup : NULL;
+		attempt->record.leader_pid = 0;
 		*ret = (struct spawned){ .stage = SPAWN_NONE };
 		r = record_write(shim->slots, shim->slot, &attempt->record);
 		if (r < 0)
@@ -144,11 +167,10 @@ static int clone_child(struct shim *shim, struct payload *payload, struct spawne
 static int clone_and_record(struct shim *shim, struct payload *payload, enum start_stage *ret_stage)
 {
 	struct attempt *attempt = &shim->attempt;
-	uint64_t before_ns = clock_boottime_ns();
-	struct process_stat stat;
 	struct spawned spawned;
 	int r;
 
+	attempt->cloned_ns = clock_boottime_ns();
 	attempt->record.state = RECORD_STARTED;
 	attempt->record.started_ns = clock_monotonic_ns();
 	r = clone_child(shim, payload, &spawned);
@@ -156,12 +178,11 @@ static int clone_and_record(struct shim *shim, struct payload *payload, enum sta
 		*ret_stage = stage_of(spawned.stage);
 		return r;
 	}
-	attempt->record.leader_pid = attempt->members.leader = spawned.pid;
-	attempt->record.leader_start = process_start_ticks_between(before_ns, clock_boottime_ns());
-	if (attempt->record.leader_start == 0 && process_read_stat(spawned.pid, &stat) == 0)
-		attempt->record.leader_start = stat.start_ticks;
+	attempt->members.leader = spawned.pid;
 	attempt->members.has_children = true;
-	r = record_write(shim->slots, shim->slot, &attempt->record);
+	if (attempt->record.leader_pid == spawned.pid)
+		return 0;
+	r = record_leader(shim, spawned.pid);
 	ASSERT(r == 0); /* preallocated: only a broken disk can do that, and then the keeper's shim takes over */
 	return 0;
 }

@@ -205,6 +205,8 @@ static NORETURN void run_child(const struct child *child)
 	int r = child->must_join_cgroup ? join_cgroup(spawn->cgroup_fd) : 0;
 
 	setsid();
+	if (r == 0 && spawn->on_born)
+		spawn->on_born(spawn->context);
 	if (r == 0)
 		r = place_descriptors(spawn);
 	if (r < 0)

@@ -57,6 +57,9 @@ struct spawn {
 	uint64_t open_files_max; /* soft RLIMIT_NOFILE; 0 = ours */
 	bool keeps_signals_blocked;
 	bool wants_pidfd;
+	void (*on_born)(void *context); /* in the child, in a session of its own, before its descriptors change; its memory
+	                                   is ours or a copy; NULL = nothing */
+	void *context;
 };
 
 struct spawned {
