@@ -83,7 +83,7 @@ def test_the_output_of_each_attempt_is_kept(drover):
     assert [drover.good('logs', '--attempt', number, task) for number in (1, 2, 3)] == \
         [f'attempt {number}\n' for number in (1, 2, 3)]
     assert drover.good('logs', task) == 'attempt 3\n'
-    drover.bad(1, 'logs', '--attempt', 4, task, says='4.log')
+    drover.bad(2, 'logs', '--attempt', 4, task, says='has no attempt 4')
     drover.bad(2, 'logs', '-f', '--attempt', 1, task, says='not both')
 
 

@@ -85,19 +85,20 @@ def test_leave_running_keeps_it(drover):
 
 
 def start_failure(drover, *command):
+    """The status is a shell's; that the program did not say it itself is in the task."""
     done = drover.run('run', '--', *command)
     task = drover.tasks()[-1]
-    assert done.returncode not in (0, 127)
+    assert (done.returncode, task['start_error']) in ((127, 'ENOENT'), (126, 'EACCES'), (126, 'ENOEXEC'))
     assert task['state'] == 'failed' and task['exit_code'] is None
     assert task['cause'].startswith('failed to start'), task['cause']
     return task['cause'] + done.stderr
 
 
-def test_a_program_that_is_not_there_is_no_exit_127(drover):
+def test_a_program_that_is_not_there_is_told_from_exit_127(drover):
     assert 'no-such-program' in start_failure(drover, 'no-such-program')
     assert '/nowhere/x' in start_failure(drover, '/nowhere/x')
     assert drover.run('run', '--', 'sh', '-c', 'exit 127').returncode == 127
-    assert drover.tasks()[-1]['cause'] == 'exit 127'
+    assert (drover.tasks()[-1]['cause'], drover.tasks()[-1]['start_error']) == ('exit 127', None)
 
 
 def test_a_program_that_may_not_be_executed(drover):

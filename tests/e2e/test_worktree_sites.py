@@ -301,8 +301,10 @@ def give_to_nobody(path):
 @pytest.fixture
 def of_nobody(folder):
     """A repository of an ordinary user's, whom rights bind."""
-    for place in (folder, os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))):
+    place = folder
+    while os.stat(place).st_uid == os.geteuid() and place != os.path.dirname(place) and not os.stat(place).st_mode & 0o001:
         os.chmod(place, os.stat(place).st_mode | 0o711)
+        place = os.path.dirname(place)
     made = Repository(folder)
     give_to_nobody(folder)
     return made
