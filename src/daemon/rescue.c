@@ -27,7 +27,7 @@
 #define QUARANTINE "damaged-"
 #define REPORT "report.txt"
 
-enum { FILES_MAX = 16, COPY_SIZE = 1 << 20, QUARANTINE_MAX = 64, NAME_TRIES = 100 };
+enum { FILES_MAX = 16, COPY_SIZE = 1 << 20, QUARANTINE_MAX = 64, NAME_TRIES = 100, QUARANTINES_READ = 4 };
 
 struct rescue {
 	const struct rescue_options *options;
@@ -38,7 +38,7 @@ struct rescue {
 	char quarantine[QUARANTINE_MAX];
 	bool has_database;
 	bool has_slots;
-	uint32_t running; /* tasks, by the database */
+	uint32_t running;    /* tasks, by the database */
 	bool is_interrupted; /* an earlier restore got as far as the quarantine */
 	char *paths[FILES_MAX];
 	char *names[FILES_MAX];
@@ -227,6 +227,31 @@ static int add_snapshots(struct rescue *rescue, struct err *err)
 	return r;
 }
 
+/* What earlier restores set aside. */
+static int add_quarantines(struct rescue *rescue, struct err *err)
+{
+	struct dirent **entries = NULL;
+	int count = scandirat(rescue->state_fd, ".", &entries, NULL, alphasort);
+	uint32_t left = QUARANTINES_READ;
+	int r = 0;
+
+	for (int i = count; i-- > 0;) { /* the latest first */
+		const char *name = entries[i]->d_name;
+
+		if (r == 0 && left > 0 && strncmp(name, QUARANTINE, strlen(QUARANTINE)) == 0 &&
+		    strcmp(name, rescue->quarantine) != 0) {
+			CLEANUP_FREE char *shown = xasprintf("%s/" PATHS_DATABASE, name);
+			CLEANUP_FD int fd = openat(rescue->state_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+			left--;
+			r = fd < 0 ? 0 : add_source(rescue, fd, PATHS_DATABASE, shown, err);
+		}
+		free(entries[i]);
+	}
+	free(entries);
+	return r;
+}
+
 static int copy_sources(struct rescue *rescue, struct err *err)
 {
 	const char *from = rescue->options->from;
@@ -247,6 +272,8 @@ static int copy_sources(struct rescue *rescue, struct err *err)
 		r = add_source(rescue, AT_FDCWD, from, from, err);
 	if (r == 0)
 		r = add_snapshots(rescue, err);
+	if (r == 0)
+		r = add_quarantines(rescue, err);
 	if (r == 0 && rescue->file_count == 0)
 		r = err_say(err, -ENODATA, "there is nothing to restore from in %s: no database and no snapshot",
 		            rescue->options->state_dir);
@@ -359,8 +386,11 @@ static int swap(struct rescue *rescue, struct err *err)
 		r = move_log(rescue, quarantine_fd, companions[i]);
 	FAILPOINT("restore_swapping");
 	if (r == 0 &&
-	    (fsync(quarantine_fd) < 0 || renameat(rescue->work_fd, "new.db", rescue->state_fd, PATHS_DATABASE) < 0 ||
-	     fsync(rescue->state_fd) < 0))
+	    (fsync(quarantine_fd) < 0 || renameat(rescue->work_fd, "new.db", rescue->state_fd, PATHS_DATABASE) < 0))
+		r = -errno;
+	if (r < 0)
+		unlinkat(quarantine_fd, REPORT, 0); /* it says that it was restored */
+	else if (fsync(rescue->state_fd) < 0)
 		r = -errno;
 	return r < 0 ? err_set(err, r, "cannot put the new database into its place in %s", rescue->options->state_dir) : 0;
 }
@@ -381,9 +411,12 @@ static int restore(struct rescue *rescue, struct err *err)
 	if (r != -EILSEQ && r != -ENOENT && !rescue->is_interrupted)
 		return err_say(err, r, "%s", why.text);
 	r = build(rescue, err);
-	add_summary(rescue, why.text);
-	if (r == 0)
+	if (r == 0) {
+		add_summary(rescue, why.text);
 		r = swap(rescue, err);
+		if (r < 0)
+			return r;
+	}
 	fwrite(rescue->result.report.bytes, 1, rescue->result.report.length, stdout);
 	if (r == 0)
 		printf("the old database and this report are in %s/%s\n", rescue->options->state_dir, rescue->quarantine);

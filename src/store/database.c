@@ -273,6 +273,13 @@ int database_checkpoint(struct database *database, struct err *err)
 	return code == SQLITE_OK ? 0 : database_fail(database, code, err, "move the write-ahead log into");
 }
 
+int database_empty_log(struct database *database, struct err *err)
+{
+	int code = sqlite3_wal_checkpoint_v2(database->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+
+	return code == SQLITE_OK ? 0 : database_fail(database, code, err, "move the write-ahead log into");
+}
+
 void database_note_log(struct database *database)
 {
 	char path[PATHS_MAX + 8];

@@ -51,8 +51,8 @@ int database_use_log(struct database *database, struct err *err);
 int database_start(struct database *database, struct err *err);
 
 /*
- * Closes. `is_sound`: the log is moved into the database and removed; else nothing is written any more, since after an error
- * the kernel may show pages that are not on the disk.
+ * Closes. `is_sound`: the log is moved into the database and removed, and stays where that fails, which nothing tells; else
+ * nothing is written any more, since after an error the kernel may show pages that are not on the disk.
  */
 void database_done(struct database *database, bool is_sound);
 
@@ -80,6 +80,9 @@ int database_step(struct database *database, enum statement statement);
 
 /* Moves the log into the database when it has grown long enough. 0 or -errno. */
 int database_checkpoint(struct database *database, struct err *err);
+
+/* Moves all of the log into the database, on the disk, and empties it: from here the file alone says it all. 0 or -errno. */
+int database_empty_log(struct database *database, struct err *err);
 
 /* Remembers which file the log is, once it is there: after a commit. */
 void database_note_log(struct database *database);

@@ -498,10 +498,8 @@ static int fill(struct salvage *salvage, struct err *err)
 	return result < 0 ? result : database_run(&salvage->new, "COMMIT", err);
 }
 
-static int build(struct salvage *salvage, struct err *err)
+static int write_new(struct salvage *salvage, struct err *err)
 {
-	static const struct store_loader no_loader;
-	struct keys keys = { 0 };
 	int result = database_open(&salvage->new, salvage->options->new_path, err);
 
 	if (result == 0)
@@ -511,10 +509,38 @@ static int build(struct salvage *salvage, struct err *err)
 	if (result == 0)
 		result = fill(salvage, err);
 	if (result == 0)
-		result = load_all(&salvage->new, &no_loader, &keys, err); /* what a start will find */
-	keys_done(&keys);
+		result = database_empty_log(&salvage->new, err); /* the file goes into its place without it */
 	database_done(&salvage->new, result == 0);
 	return result;
+}
+
+/* What a start will find: it has to be what was written. */
+static int read_new(struct salvage *salvage, struct err *err)
+{
+	static const struct store_loader no_loader;
+	const struct row_meta *written = &salvage->new.meta;
+	struct database database = { 0 };
+	struct keys keys = { 0 };
+	int result = database_open(&database, salvage->options->new_path, err);
+
+	if (result == 0)
+		result = schema_prepare(&database, 0, err);
+	if (result == 0)
+		result = load_all(&database, &no_loader, &keys, err);
+	if (result == 0 && (database.meta.tasks != written->tasks || database.meta.last_seq != written->last_seq ||
+	                    database.meta.state_sum != written->state_sum))
+		result = err_say(err, -EIO, "%s was written with %llu tasks and shows %llu: try again", database.path,
+		                 (unsigned long long)written->tasks, (unsigned long long)database.meta.tasks);
+	keys_done(&keys);
+	database_done(&database, result == 0);
+	return result;
+}
+
+static int build(struct salvage *salvage, struct err *err)
+{
+	int result = write_new(salvage, err);
+
+	return result < 0 ? result : read_new(salvage, err);
 }
 
 int salvage_build(const struct salvage_options *options, struct salvage_result *ret, struct err *err)

@@ -286,6 +286,61 @@ def test_an_interrupted_restore_is_finished_by_another(drover):
     assert len(quarantines(drover)) == 1
 
 
+def read_bytes(path):
+    with open(path, 'rb') as file:
+        return file.read()
+
+
+def harm_a_row(drover):
+    with open(database(drover), 'r+b') as file:
+        at = file.read().rfind(b'task.held')
+        file.seek(at)
+        file.write(b'T')
+    assert at > 0
+    drover.bad(1, 'db', 'check')
+
+
+@pytest.mark.limit(90)
+def test_a_restore_without_room_changes_nothing(make_drover):
+    """The disk is full at one write after the other of the new database: no success is told, nothing is put aside."""
+    drover = make_drover(environment={'ASAN_OPTIONS': 'detect_leaks=0'})
+    drover.wait_final(drover.shell('exit 3'))
+    drover.add('--hold', '--', 'true', ':::', 1, 2, 3)
+    stop(drover)
+    harm_a_row(drover)
+    before = read_bytes(database(drover))
+    log = os.path.join(drover.folder, 'strace')
+    for number in (1, 2, 3, 6):
+        drover.before = ['strace', '-f', '-qq', '-o', log, '-P', os.path.join(drover.state, 'restore.tmp', 'new.db'),
+                         '-e', 'trace=pwrite64', '-e', f'inject=pwrite64:error=ENOSPC:when={number}+']
+        done = drover.run('db', 'restore')
+        drover.before = []
+        if not os.path.exists(log):
+            pytest.skip(f'strace cannot attach here: {done.stderr.strip()}')
+        assert 'INJECTED' in harness.read(log)
+        assert done.returncode == 1 and 'disk full' in done.stderr, (number, done.stdout, done.stderr)
+        assert 'was restored' not in done.stdout
+        assert read_bytes(database(drover)) == before and quarantines(drover) == []
+    drover.good('db', 'restore')
+    assert [task['state'] for task in drover.tasks()][0] == 'failed'
+    assert [task['state'] for task in drover.tasks()].count('cancelled') == 3
+
+
+def test_what_a_restore_set_aside_is_a_source_of_the_next(drover):
+    drover.wait_final(drover.shell('exit 3'))
+    drover.add('--hold', '--', 'true')
+    stop(drover)
+    harm_a_row(drover)
+    drover.good('db', 'restore')
+    stop(drover)
+    harness.write(database(drover), '', 0o600)
+    for name in ('drover.db-wal', 'snapshots'):
+        assert not os.path.exists(os.path.join(drover.state, name))
+    drover.bad(3, 'ls', says="'drover db restore'")
+    assert f'{quarantines(drover)[0]}/drover.db: damaged' in drover.good('db', 'restore')
+    assert [task['state'] for task in drover.tasks()] == ['failed', 'cancelled']
+
+
 def test_snapshots_are_taken_by_themselves(drover):
     config = os.path.join(drover.environment['HOME'], '.config', 'drover')
     os.makedirs(config)
