@@ -376,6 +376,20 @@ static void put_all(struct daemon *daemon, struct submission *submission)
 	submission_free(daemon, submission);
 }
 
+/* When what is answered was handed over before, the end of that commit is the end of this one. */
+static void answer_again(struct daemon *daemon, struct request *request, json_t *answer)
+{
+	struct committing *committing;
+
+	if ((uint64_t)json_integer_value(json_object_get(answer, "batch")) <= daemon->turn.durable_batch) {
+		server_reply(request, answer);
+		return;
+	}
+	committing = xcalloc(1, sizeof(*committing));
+	*committing = (struct committing){ .request = request, .answer = answer };
+	turn_after_commit(daemon, on_committed, committing);
+}
+
 /* An earlier commit with this key has made the batch: its answer again. */
 static bool answer_by_key(struct daemon *daemon, struct submission *submission)
 {
@@ -386,7 +400,7 @@ static bool answer_by_key(struct daemon *daemon, struct submission *submission)
 		answer = json_loads(kept, 0, NULL);
 	if (!answer)
 		return false;
-	methods_reply_durable(daemon, submission->request, answer); /* it may still be in flight */
+	answer_again(daemon, submission->request, answer);
 	submission_free(daemon, submission);
 	return true;
 }

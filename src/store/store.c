@@ -228,7 +228,7 @@ void store_retry(struct store *store)
 void store_forget_key(struct store *store, struct store_txn *txn, const char *key)
 {
 	keys_remove(&store->keys, key);
-	txn_drop_key(txn, key);
+	txn_forget_key(txn, key);
 }
 
 bool store_is_busy(const struct store *store)

@@ -185,7 +185,7 @@ int store_finish(struct store *store, struct err *err);
 /* Tries the commit again that found the disk full; ends as after store_commit(). */
 void store_retry(struct store *store);
 
-/* Forgets the answer to a key at once; the row goes with `txn`, before all else that is in it. */
+/* Forgets the answer to a key at once; the row goes with `txn`, in the order of the calls, also one that `txn` puts. */
 void store_forget_key(struct store *store, struct store_txn *txn, const char *key);
 
 /* 0, or the error that closed the store for writing, with its sentence in *err. */

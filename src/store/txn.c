@@ -5,8 +5,8 @@
 
 #include "base/alloc.h"
 
-/* First byte of each of txn->answers: whether keys_add() took it, so that only then it is taken out again. */
-enum { ANSWER_UNPUBLISHED, ANSWER_PUBLISHED };
+/* First byte of each of txn->answers: whether keys_add() took it, so that only then it is taken out again, or never may. */
+enum { ANSWER_UNPUBLISHED, ANSWER_PUBLISHED, ANSWER_FORGOTTEN };
 
 struct store_txn *store_txn_new(void)
 {
@@ -181,14 +181,11 @@ void store_txn_put_clock(struct store_txn *txn, const struct store_facts *facts)
 	add_operation(&txn->operations, OPERATION_SET_CLOCK, 0, facts, sizeof(*facts));
 }
 
-void txn_drop_key(struct store_txn *txn, const char *key)
-{
-	add_operation(&txn->drops, OPERATION_DROP_ANSWER, 0, key, strlen(key) + 1);
-}
-
 static void add_drop(void *context, const char *key)
 {
-	txn_drop_key(context, key);
+	struct store_txn *txn = context;
+
+	add_operation(&txn->drops, OPERATION_DROP_ANSWER, 0, key, strlen(key) + 1);
 }
 
 /* Steps through txn->answers; false at the end. *ret_mark is the first byte of the answer. */
@@ -207,6 +204,18 @@ static bool next_answer(const struct store_txn *txn, size_t *at, char **ret_mark
 	return true;
 }
 
+void txn_forget_key(struct store_txn *txn, const char *key)
+{
+	struct row_answer answer;
+	char *mark;
+	size_t at = 0;
+
+	while (next_answer(txn, &at, &mark, &answer))
+		if (strcmp(answer.key, key) == 0)
+			*mark = ANSWER_FORGOTTEN;
+	add_operation(&txn->operations, OPERATION_DROP_ANSWER, 0, key, strlen(key) + 1);
+}
+
 void txn_publish_keys(struct store_txn *txn, struct keys *keys)
 {
 	struct row_answer answer;
@@ -215,7 +224,7 @@ void txn_publish_keys(struct store_txn *txn, struct keys *keys)
 
 	keys_remove_older(keys, txn->drop_keys_before_ms, add_drop, txn);
 	while (next_answer(txn, &at, &mark, &answer))
-		if (keys_add(keys, answer.key, answer.at_ms, answer.answer))
+		if (*mark != ANSWER_FORGOTTEN && keys_add(keys, answer.key, answer.at_ms, answer.answer))
 			*mark = ANSWER_PUBLISHED;
 }
 

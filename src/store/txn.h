@@ -33,7 +33,7 @@ struct operation {
 };
 
 struct store_txn {
-	struct buf drops;      /* DROP_ANSWER operations; they come first */
+	struct buf drops;      /* DROP_ANSWER operations for old keys; they come first */
 	struct buf operations; /* in the order of the calls */
 	struct buf blobs;      /* PUT_BLOB, DROP_BLOB */
 	struct buf answers;    /* keys that are put: for each a mark, at_ms, key NUL, answer NUL */
@@ -45,8 +45,8 @@ struct store_txn {
 /* Steps through a buffer of operations: sets *ret and *ret_bytes and moves *at on; false at the end. */
 bool txn_next(const struct buf *buf, size_t *at, struct operation *ret, const char **ret_bytes);
 
-/* Has the answer to a key removed, before anything else of the transaction. */
-void txn_drop_key(struct store_txn *txn, const char *key);
+/* Has the answer to a key removed, be it from before or put by this transaction until now; a later put counts again. */
+void txn_forget_key(struct store_txn *txn, const char *key);
 
 /* Makes what is in the transaction findable in `keys`, and the drops of old keys into operations. At the hand-over. */
 void txn_publish_keys(struct store_txn *txn, struct keys *keys);

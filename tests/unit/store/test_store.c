@@ -225,6 +225,40 @@ static void test_keys(void **state)
 	model_remove_directory(directory);
 }
 
+/* Forgotten in the transaction that puts it: as if it had never been put, and free for another. */
+static void test_forgotten_key(void **state)
+{
+	char *directory = model_make_directory();
+	struct store_facts facts;
+	struct store *store = open_loaded(directory, &facts);
+	struct store_txn *txn = store_txn_new();
+	char *answer;
+
+	(void)state;
+	store_txn_put_key(txn, "gone", 1000, "a");
+	store_txn_put_key(txn, "again", 1000, "b");
+	store_forget_key(store, txn, "gone");
+	store_forget_key(store, txn, "again");
+	store_txn_put_key(txn, "again", 1000, "c");
+	commit(store, txn);
+	for (int i = 0; i < 2; i++) {
+		assert_null(store_find_key(store, "gone"));
+		answer = store_find_key(store, "again");
+		assert_string_equal(answer, "c");
+		free(answer);
+		store_close(store);
+		store = open_loaded(directory, &facts);
+	}
+	txn = store_txn_new();
+	store_forget_key(store, txn, "again");
+	commit(store, txn);
+	store_close(store);
+	store = open_loaded(directory, &facts);
+	assert_null(store_find_key(store, "again"));
+	store_close(store);
+	model_remove_directory(directory);
+}
+
 /* A bug of the caller: the transaction fails as a whole, the answer that was given stays. */
 static void test_key_twice_fails(void **state)
 {
@@ -420,6 +454,7 @@ int main(void)
 		cmocka_unit_test(test_ids_are_never_used_again),
 		cmocka_unit_test(test_commit_is_asynchronous),
 		cmocka_unit_test(test_keys),
+		cmocka_unit_test(test_forgotten_key),
 		cmocka_unit_test(test_key_twice_fails),
 		cmocka_unit_test(test_unknown_task_fails),
 		cmocka_unit_test(test_read_events),
