@@ -292,18 +292,24 @@ static bool may_go(struct worktree_call *call, json_t *site)
 	return true;
 }
 
-/* What the task's row says of a worktree that is gone. */
+/*
+ * What the task's row says of a worktree that is gone. The user may have retried the task before the helper told so: then
+ * the path is the next attempt's, which gets the same.
+ */
 static void forget_path(struct daemon *daemon, const json_t *site, const json_t *result)
 {
 	uint32_t index = find_task(daemon, site);
 	struct roster_task *texts;
+	const struct task *task;
 	const char *known;
 
 	if (index == TASK_NONE)
 		return;
+	task = core_task_at(daemon->core, index);
 	texts = roster_task(&daemon->roster, index);
 	known = text(texts->result, "path");
-	if (known && text(site, "path") && strcmp(known, text(site, "path")) == 0)
+	if (task_state_is_final(task->state) && json_integer_value(json_object_get(site, "attempt")) == task->attempt &&
+	    known && text(site, "path") && strcmp(known, text(site, "path")) == 0)
 		json_object_del(texts->result, "path");
 	if (texts->result && text(result, "salvage"))
 		json_object_set(texts->result, "salvage", json_object_get(result, "salvage"));

@@ -143,6 +143,16 @@ static int write_after_file(struct daemon *daemon, const struct task *task, stru
 	return r < 0 ? err_set(err, r, "write %s/%s", daemon->state_dir, name) : 0;
 }
 
+/* Whatever went wrong before: what was to work in a worktree never runs in the user's own directory instead. */
+static int check_worktree(const struct task *task, const struct roster_task *texts, struct err *err)
+{
+	if (!(task->flags & TASK_WORKTREE) || json_is_string(json_object_get(texts->result, "path")))
+		return 0;
+	return err_say(err, -ENOENT,
+	               "attempt %u has no worktree, and does not run in '%s' instead; 'drover retry' makes one",
+	               task->attempt, texts->batch->cwd);
+}
+
 static uint32_t start_flags(const struct task *task, const json_t *spec)
 {
 	uint32_t flags = 0;
@@ -176,7 +186,9 @@ int start_message_build(struct daemon *daemon, const struct task *task, const st
 	int r;
 
 	ASSERT(spec); /* it was made by us and its row's checksum held */
-	r = write_after_file(daemon, task, err);
+	r = check_worktree(task, texts, err);
+	if (r == 0)
+		r = write_after_file(daemon, task, err);
 	if (r < 0) {
 		json_decref(spec);
 		return r;

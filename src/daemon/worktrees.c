@@ -145,7 +145,8 @@ static void on_collected(struct daemon *daemon, void *context, json_t *result, c
 	if (order->is_again) /* the next attempt gets its own */
 		json_object_del(texts->result, "branch");
 	if (err) {
-		roster_set_detail(texts, err->text);
+		if (core_find(daemon->core, order->task)->cause.kind != CAUSE_START_FAILED) /* that is what it ended by */
+			roster_set_detail(texts, err->text);
 		event.cause.kind = CAUSE_COLLECT_FAILED;
 		log_warning("task %llu: its worktree stays as it is: %s", (unsigned long long)order->task, err->text);
 	}

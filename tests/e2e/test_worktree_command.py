@@ -305,6 +305,47 @@ def test_prune_removes_what_is_finished_and_explains_the_rest(drover, sound):
     assert drover.json('worktree', 'prune')['results'][0]['outcome'] == 'kept'
 
 
+def put_before_helper(drover, verb, script):
+    """From now on the shell runs `script` for this verb of drover-worktree, which is $helper there."""
+    programs = os.path.join(drover.folder, 'programs')
+    os.mkdir(programs)
+    for name in os.listdir(drover.programs):
+        if name != 'drover-worktree':
+            os.symlink(os.path.join(drover.programs, name), os.path.join(programs, name))
+    real = os.path.join(drover.programs, 'drover-worktree')
+    write(os.path.join(programs, 'drover-worktree'),
+          f'#!/bin/sh\nhelper="{real}"\n[ "$1" = {verb} ] || exec "$helper" "$@"\n{script}\n', 0o755)
+    drover.environment['DROVER_LIBEXEC_DIR'] = programs
+
+
+def test_retried_while_its_old_worktree_is_removed(drover, sound):
+    """The next attempt has the same path by the time the removal is told: it is not the one that was removed."""
+    told, running = drover.gate('told'), drover.gate('run')
+    again, answer = os.path.join(drover.folder, 'again'), os.path.join(drover.folder, 'answer')
+    put_before_helper(drover, 'remove', f'"$helper" "$@" > "{answer}"; {told.wait}; exec cat "{answer}"')
+    path = fail_task(drover, 'bad', f'[ ! -e "{again}" ] || {{ {running.wait}; echo work > made; exit 0; }}')
+    write(again, '')
+    client = drover.popen('worktree', 'prune')
+    harness.wait_until(lambda: not os.path.exists(path), 20, 'it was removed')
+    drover.good('retry', 'bad')
+    drover.wait_state('bad', 'running')
+    assert drover.task('bad')['worktree'] == path and client.poll() is None
+    told.open()
+    assert b' removed: ' in client.communicate(timeout=20)[0]
+    assert drover.task('bad')['worktree'] == path
+    running.open()
+    task = drover.wait_final('bad')
+    assert (task['state'], task['attempt']) == ('succeeded', 2), task['cause']
+    assert git('show', f'{task["branch"]}:made', cwd=sound) == 'work' and not os.path.exists(os.path.join(sound, 'made'))
+
+
+def test_a_task_without_its_worktree_runs_nowhere(drover, sound):
+    put_before_helper(drover, 'prepare', """"$helper" "$@" | sed 's/"path"/"lost"/'""")
+    task = drover.wait_final(drover.shell('echo work > made', '--worktree', '--name', 'bad'))
+    assert task['state'] == 'failed' and 'has no worktree' in task['cause'], task['cause']
+    assert not os.path.exists(os.path.join(sound, 'made'))
+
+
 def test_prune_empties_the_trash(drover, sound):
     """What a deletion that was killed left, of files and of git's directories, goes with the next prune."""
     fail_task(drover, 'bad')
