@@ -268,6 +268,8 @@ static int copy_sources(struct rescue *rescue, struct err *err)
 		directory_fd = openat(rescue->state_fd, rescue->quarantine, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	r = add_source(rescue, rescue->is_interrupted ? directory_fd : rescue->state_fd, PATHS_DATABASE, PATHS_DATABASE,
 	               err);
+	if (rescue->file_count > 0)
+		rescue->files[0].is_live = true;
 	if (r == 0 && from)
 		r = add_source(rescue, AT_FDCWD, from, from, err);
 	if (r == 0)
@@ -326,7 +328,9 @@ static void add_summary(struct rescue *rescue, const char *why)
 	               (unsigned long long)result->tasks, (unsigned long long)result->kept, (unsigned long long)result->told,
 	               (unsigned long long)result->held, (unsigned long long)result->ended,
 	               (unsigned long long)result->gone);
-	if (result->unknown > 0)
+	if (result->is_end_unknown)
+		buf_add_text(&text, ", and whatever happened in later events");
+	else if (result->unknown > 0)
 		buf_add_format(&text, ", and what happened in up to %llu events", (unsigned long long)result->unknown);
 	buf_add_format(&text, "\nwhy: %s\n%s", why, result->report.bytes ? result->report.bytes : "");
 	buf_done(&rescue->result.report);

@@ -89,6 +89,7 @@ static void open_sources(struct salvage *salvage)
 		struct source *source = &salvage->sources[i];
 
 		source_open(source, options->files[i].path, options->files[i].name);
+		source->is_live = options->files[i].is_live;
 		if (!source->is_open)
 			say(salvage, "%s: nothing of it can be read", source->name);
 		else
@@ -98,9 +99,35 @@ static void open_sources(struct salvage *salvage)
 	sort_sources(salvage);
 }
 
-static void find_ranges(struct salvage *salvage)
+/* Copies of an earlier day do not tell what came after them; the database in use does, where it is whole. */
+static bool has_whole_end(const struct salvage *salvage)
+{
+	for (uint32_t i = 0; i < salvage->count; i++)
+		if (salvage->sources[i].is_live && salvage->sources[i].is_whole &&
+		    salvage->sources[i].last_seq == salvage->known_seq)
+			return true;
+	return false;
+}
+
+/* The last event there was, by the slot file or else by the database in use. Else at least one more is taken for lost. */
+static void find_top(struct salvage *salvage)
 {
 	uint64_t committed = salvage->options->committed_seq;
+
+	salvage->top_seq = MAX(salvage->known_seq, committed);
+	if (salvage->top_seq - salvage->known_seq > GAP_MAX) {
+		say(salvage, "the slot file says that events up to %llu were committed: that is not believed",
+		    (unsigned long long)committed);
+		committed = 0;
+	}
+	if (committed > 0)
+		return;
+	salvage->result->is_end_unknown = !has_whole_end(salvage);
+	salvage->top_seq = salvage->known_seq + (salvage->result->is_end_unknown ? 1 : 0);
+}
+
+static void find_ranges(struct salvage *salvage)
+{
 
 	for (uint32_t i = 0; i < salvage->count; i++) {
 		const struct source *source = &salvage->sources[i];
@@ -114,12 +141,7 @@ static void find_ranges(struct salvage *salvage)
 			salvage->first_task = source->first_task;
 	}
 	salvage->first_task = MAX(salvage->first_task, (uint64_t)1);
-	salvage->top_seq = MAX(salvage->known_seq, committed);
-	if (salvage->top_seq - salvage->known_seq > GAP_MAX) {
-		say(salvage, "the slot file says that events up to %llu were committed: that is not believed",
-		    (unsigned long long)committed);
-		salvage->top_seq = salvage->known_seq;
-	}
+	find_top(salvage);
 }
 
 static enum fetched fetch_any(struct salvage *salvage, enum row_kind kind, uint64_t id, void *row, struct source **ret)
@@ -470,7 +492,12 @@ static void set_meta(struct salvage *salvage)
 		meta->core_last_ms = base->database.meta.core_last_ms;
 		memcpy(meta->boot_id, base->database.meta.boot_id, sizeof(meta->boot_id));
 	}
-	if (salvage->result->unknown > 0)
+	if (salvage->result->is_end_unknown)
+		say(salvage,
+		    "nothing tells how many events there were behind event %llu: what was submitted then is gone; ids go on "
+		    "at %llu",
+		    (unsigned long long)salvage->known_seq, (unsigned long long)meta->last_task + 1);
+	else if (salvage->result->unknown > 0)
 		say(salvage,
 		    "%llu events behind event %llu are gone, and with them what was submitted then; ids go on at %llu",
 		    (unsigned long long)salvage->result->unknown, (unsigned long long)salvage->known_seq,

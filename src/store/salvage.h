@@ -14,6 +14,7 @@
 struct salvage_file {
 	const char *path; /* canonical */
 	const char *name; /* for the report */
+	bool is_live;     /* the database in use: where it is whole, nothing came after it */
 };
 
 /* What a slot record says of an attempt: the salvaged row refers to it, and the start that follows reads its end from it. */
@@ -43,6 +44,7 @@ struct salvage_result {
 	uint64_t ended;   /* were running, without a record of their end: lost */
 	uint64_t gone;    /* tasks of which nothing is left but the id */
 	uint64_t unknown; /* at most so many submissions or other events of which not even an id is left */
+	bool is_end_unknown; /* nothing tells how many those are: `unknown` is 1 */
 	struct buf report; /* lines for people, freed by the caller */
 };
 

@@ -14,6 +14,7 @@ struct source {
 	bool is_open;   /* something may be readable */
 	bool has_meta;  /* database.meta is right */
 	bool is_whole;  /* all checks of a start pass */
+	bool is_live;   /* struct salvage_file's, filled in by salvage.c */
 	uint64_t last_seq;   /* up to which its rows tell the state of things */
 	uint64_t first_task; /* lowest and highest ids that may be there */
 	uint64_t last_task;

@@ -138,6 +138,12 @@ def lose_slots_too(drover):
     os.unlink(os.path.join(drover.state, 'slots'))
 
 
+def lose_slots_and_harm_the_rest(drover):
+    os.unlink(os.path.join(drover.state, 'slots'))
+    lose_log(drover)
+    harness.write(database(drover), 'no database, but not empty either', 0o600)
+
+
 def quarantines(drover):
     return sorted(name for name in os.listdir(drover.state) if name.startswith('damaged-'))
 
@@ -189,6 +195,32 @@ def test_a_snapshot_is_a_witness_too(drover):
     drover.bad(3, 'ls', says="'drover db restore'")
     drover.good('db', 'restore')
     assert drover.task(done)['exit_code'] == 3
+
+
+@pytest.mark.parametrize('harm', [lose_slots_too, lose_slots_and_harm_the_rest])
+def test_what_waited_in_a_snapshot_may_have_run_since(drover, harm):
+    """Nothing tells how far the log went: neither what was queued then nor what was blocked runs a second time."""
+    gate = drover.gate()
+    batch = harness.write(os.path.join(drover.folder, 'batch.json'), json.dumps({'tasks': [
+        {'id': 'first', 'run': gate.wait}, {'id': 'second', 'run': 'echo second >> effects', 'after': 'first'}]}))
+    first, second = drover.add('-f', batch)
+    drover.wait_state(first, 'running')
+    drover.good('pause')
+    queued = drover.shell('echo queued >> effects')
+    drover.good('db', 'backup')
+    drover.good('unpause')
+    gate.open()
+    for task in (first, second, queued):
+        assert drover.wait_final(task)['state'] == 'succeeded'
+    crash(drover)
+    harm(drover)
+    told = drover.good('db', 'restore')
+    assert 'how many events there were behind event' in told
+    drover.run('unpause')
+    drover.good('run', '--', 'true')
+    assert [drover.state_of(task) for task in (first, second, queued)] == ['lost', 'skipped', 'held']
+    assert f'task {queued}: held' in told
+    assert sorted(harness.read(os.path.join(drover.work, 'effects')).split()) == ['queued', 'second'], 'each ran once'
 
 
 def test_ends_that_only_the_slot_file_knows_are_restored(drover):
