@@ -61,13 +61,39 @@ struct option_set cli_option_set(const struct command *command)
 		                    .stops_at_first = command->runs_commands };
 }
 
+/* To a pipe without a reader: the last words are said, then SIGPIPE ends this program, as it would have at once. */
+static int write_with_last_words(struct cli *cli)
+{
+	void (*say)(void *context) = cli->on_reader_left;
+	struct sigaction usual;
+	int code;
+
+	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, &usual);
+	code = fd_write_all(STDOUT_FILENO, cli->out.bytes, cli->out.length);
+	sigaction(SIGPIPE, &usual, NULL);
+	if (code != -EPIPE)
+		return code;
+	cli->on_reader_left = NULL;
+	buf_clear(&cli->out);
+	say(cli->reader_context);
+	raise(SIGPIPE);
+	return code;
+}
+
+static int write_out(struct cli *cli)
+{
+	if (cli->on_reader_left)
+		return write_with_last_words(cli);
+	return fd_write_all(STDOUT_FILENO, cli->out.bytes, cli->out.length);
+}
+
 void cli_flush(struct cli *cli)
 {
 	int code;
 
 	if (cli->out.length == 0)
 		return;
-	code = cli->has_write_failed ? 0 : fd_write_all(STDOUT_FILENO, cli->out.bytes, cli->out.length);
+	code = cli->has_write_failed ? 0 : write_out(cli);
 	buf_clear(&cli->out);
 	if (code == 0)
 		return;

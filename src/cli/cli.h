@@ -37,6 +37,8 @@ struct cli {
 	bool has_error_colour;
 	bool has_write_failed;
 	unsigned width; /* of the terminal on standard output, 0 = none: do not cut */
+	void (*on_reader_left)(void *context); /* last words when nobody reads standard output any more; NULL = none */
+	void *reader_context;
 };
 
 struct command {

@@ -278,6 +278,20 @@ static int follow(struct watch *watch)
 	return 0;
 }
 
+/* The task does not need a reader: whoever left it may believe that it has ended. */
+static void tell_reader_left(void *context)
+{
+	struct watch *watch = context;
+	CLEANUP_FREE char *id = xasprintf("%llu", (unsigned long long)watch->batch->first);
+	struct client_error error = { 0 };
+	json_t *task = client_call(watch->client, API_TASK_SHOW, json_pack("{s:s}", "task", id), &error);
+	const char *state = json_string_value(json_object_get(json_object_get(task, "task"), "state"));
+
+	if (!state || !events_is_final(state))
+		cli_tell(watch->cli, "#%s goes on; 'drover cancel %s' ends it", id, id);
+	json_decref(task);
+}
+
 static enum progress_mode choose_mode(const struct watch *watch)
 {
 	enum progress_mode mode = watch->options->progress;
@@ -304,8 +318,11 @@ static void init(struct watch *watch)
 	watch->has_ended = xcalloc(watch->batch->count, sizeof(*watch->has_ended));
 	watch->finals = needs_finals ? xcalloc(watch->batch->count, sizeof(json_t *)) : NULL;
 	watch->stream_pause_ms = STREAM_PAUSE_MIN_MS;
-	if (watch->is_streaming)
+	if (watch->is_streaming) {
 		stream_init(&watch->stream, watch->cli, watch->options->is_raw, watch->batch->splits_output);
+		watch->cli->on_reader_left = tell_reader_left;
+		watch->cli->reader_context = watch;
+	}
 	if (stopwatch_start(&watch->stopwatch) < 0)
 		cli_tell(watch->cli, "times are not shown: no timer could be made");
 	catch_interrupts(watch);
@@ -404,6 +421,7 @@ int watch_batch(struct cli *cli, struct client *client, struct submit_result *su
 	status = subscribe(&watch);
 	if (status == 0)
 		status = follow(&watch);
+	cli->on_reader_left = NULL;
 	if (watch.is_streaming)
 		stream_done(&watch.stream);
 	if (status == 0) {

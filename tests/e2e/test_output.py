@@ -1,5 +1,6 @@
 """Output: what a task may do with it, and how much is kept."""
 import os
+import signal
 import sys
 import time
 
@@ -14,6 +15,19 @@ def test_writes_through_dev_stderr(drover):
     """A plain file as standard error would be cut by this."""
     done = drover.run('run', '--', 'sh', '-c', 'echo one; echo two > /dev/stderr; echo three > /dev/stdout; echo four')
     assert (done.returncode, done.stdout) == (0, 'one\ntwo\nthree\nfour\n')
+
+
+def test_a_reader_that_leaves_is_told_that_the_task_goes_on(drover):
+    """As `drover run yes | head -1`: the client ends as cat would, and says so of what does not end with it."""
+    client = drover.popen('run', 'yes')
+    assert client.stdout.readline() == b'y\n'
+    client.stdout.close()
+    said = client.stderr.read().decode()
+    assert client.wait(20) == -signal.SIGPIPE
+    drover.started.remove(client)
+    assert said == "drover: #1 goes on; 'drover cancel 1' ends it\n"
+    assert drover.state_of(1) == 'running'
+    drover.good('cancel', 1)
 
 
 def allocated(path):
