@@ -56,6 +56,29 @@ static bool next_page(json_t *params, const json_t *result)
 	return true;
 }
 
+/* The directory to be looked at is in no repository. Others are told to make one; who looks for worktrees is elsewhere. */
+static bool is_elsewhere(const struct client_error *error)
+{
+	return error->code == API_ERROR_NOT_A_REPOSITORY && strstr(error->text, "is in no git repository");
+}
+
+/* A call about the worktrees of a place; NULL when it failed, with *ret_status. */
+static json_t *call(struct cli *cli, struct client *client, enum api_method method, json_t *params, int *ret_status)
+{
+	struct client_error error = { 0 };
+	json_t *result = client_call(client, method, json_incref(params), &error);
+
+	if (result)
+		return result;
+	if (is_elsewhere(&error) && !json_object_get(params, "worktrees")) {
+		cli_tell(cli, "'%s' is in no git repository: cd into one, or give --all", text_of(params, "cwd"));
+		*ret_status = error.exit_status;
+	} else {
+		*ret_status = cli_fail(cli, &error);
+	}
+	return NULL;
+}
+
 /* Adds the list `member` of a page to the one of all. */
 static void gather(json_t *all, const json_t *page, const char *member)
 {
@@ -189,7 +212,7 @@ static int list(struct cli *cli, const struct list_options *options)
 	bool is_more = status == CLI_OK;
 
 	while (is_more) {
-		json_t *page = cli_call(cli, client, API_WORKTREE_LIST, json_incref(params), &status);
+		json_t *page = call(cli, client, API_WORKTREE_LIST, params, &status);
 
 		gather(worktrees, page, "worktrees");
 		gather(problems, page, "problems");
@@ -327,7 +350,7 @@ static int remove_worktrees(struct cli *cli, enum api_method method, json_t *par
 	if (chdir("/") < 0)
 		cli_tell(cli, "cannot go to /: a worktree around the working directory will stay");
 	while (is_more) {
-		json_t *page = cli_call(cli, client, method, json_incref(params), &status);
+		json_t *page = call(cli, client, method, params, &status);
 
 		if (!is_json)
 			print_removals(cli, json_object_get(page, "results"), is_prune);
@@ -437,9 +460,9 @@ const struct command command_worktree_rm = {
 	.arguments = OPTION_VALUES_TASK,
 	.argument_choices = api_final_choices,
 	.more = "A worktree is removed when nothing in it differs from its commit, that commit is on a branch that stays, "
-	        "no\n"
+		"no\n"
 		"process works in it, and its task has ended. Otherwise it stays, and what is missing is told; --salvage "
-	        "makes\n"
+		"makes\n"
 		"good what can be kept in a commit ('git log refs/drover/salvage/TASK' shows it). The branch stays.",
 	COMMAND_OPTIONS(remove_rows),
 	.method = API_WORKTREE_REMOVE,
@@ -494,7 +517,7 @@ const struct command command_worktree_prune = {
 	.usage = "[OPTION]…",
 	.summary = "removes the worktrees of finished tasks by which nothing is lost, and explains the rest",
 	.more = "Also finishes or undoes what was cut short, forgets what has vanished, and empties drover's trash. "
-	        "Worktrees that\n"
+		"Worktrees that\n"
 		"drover did not make are never touched, and git's own prune and gc are never run.",
 	COMMAND_OPTIONS(prune_rows),
 	.method = API_WORKTREE_PRUNE,

@@ -53,7 +53,8 @@ def test_ls_where_drover_never_was(drover, sound):
 
 
 def test_ls_outside_a_repository(drover):
-    drover.bad(2, 'worktree', 'ls', says='no git repository')
+    for verb in ('ls', 'prune'):
+        assert 'git init' not in drover.bad(2, 'worktree', verb, says=['no git repository', 'cd into one, or give --all'])
     assert listed(drover, '--all') == []
 
 
