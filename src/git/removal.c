@@ -21,6 +21,8 @@
 
 #define ASIDE ".removing-"
 
+enum { KEPT_NAMES_MAX = 1000 };
+
 /* ---- carrying out ---- */
 
 static char *aside_name(const struct record *intent)
@@ -83,32 +85,71 @@ static int finish(struct repository *repository, const struct record *intent, st
 	return error == 0 ? repository_finish_intent(repository, intent, err) : error;
 }
 
-int removal_settle(struct repository *repository, const struct record *intent, struct err *err)
+/*
+ * Somebody else has the worktree's place since. Nothing is proved of what was moved aside, so it goes to a free name beside.
+ * The files go first: from then on a killed helper can no longer lead to their deletion.
+ */
+static int keep_beside(struct repository *repository, const struct record *intent, const char *aside, char **ret_name,
+                       struct err *err)
+{
+	int error = -EEXIST;
+
+	for (unsigned n = 1; error == -EEXIST && n <= KEPT_NAMES_MAX; n++) {
+		free(*ret_name);
+		*ret_name = xasprintf("%s-kept-%u", intent->directory, n);
+		error = move_within_root(repository, aside, *ret_name);
+	}
+	if (error < 0) {
+		err_set(err, error, "cannot move '%s/%s' to '%s'", repository->root_path, aside, *ret_name);
+		free(TAKE_PTR(*ret_name));
+		return error;
+	}
+	FAILPOINT("removal_kept_beside");
+	return repository_point_admin(repository, intent->admin, *ret_name, err);
+}
+
+/* *ret_beside (to be freed) is where the worktree is now when it could not go back, else NULL. */
+static int settle(struct repository *repository, const struct record *intent, char **ret_beside, struct err *err)
 {
 	CLEANUP_FREE char *aside = aside_name(intent);
 	int error;
 
+	*ret_beside = NULL;
 	clear_lock_files(repository, intent);
 	if (!intent->admin || !repository_is_admin_of(repository, intent->admin, intent->directory))
 		return finish(repository, intent, err);
 	error = move_within_root(repository, aside, intent->directory);
-	if (error == 0)
-		return repository_drop_intent(repository, intent, err);
-	if (error != -EEXIST)
-		return err_set(err, error, "cannot move '%s/%s' back", repository->root_path, aside);
-	/* Somebody else has the place since. What was moved aside had been proved to hold nothing that is not elsewhere. */
-	error = repository_trash_admin(repository, intent->admin, intent->trash, err);
-	return error == 0 ? finish(repository, intent, err) : error;
+	if (error == -EEXIST)
+		error = keep_beside(repository, intent, aside, ret_beside, err);
+	else if (error < 0)
+		err_set(err, error, "cannot move '%s/%s' back", repository->root_path, aside);
+	return error == 0 ? repository_drop_intent(repository, intent, err) : error;
 }
 
-/* Puts the worktree back where it was, as if nothing had been asked. */
-static void take_back(struct repository *repository, const struct record *intent)
+int removal_settle(struct repository *repository, const struct record *intent, struct err *err)
 {
+	CLEANUP_FREE char *beside = NULL;
+
+	return settle(repository, intent, &beside, err);
+}
+
+/* Puts the worktree back where it was, as if nothing had been asked; or beside, and then the report tells where. */
+static void take_back(struct proof *proof, const struct record *intent)
+{
+	struct repository *repository = proof->repository;
+	struct removal_report *report = &proof->report;
+	CLEANUP_FREE char *beside = NULL;
 	struct err err = ERR_INIT;
 
-	if (repository_lock(repository, &err) < 0 || removal_settle(repository, intent, &err) < 0)
+	if (repository_lock(repository, &err) < 0 || settle(repository, intent, &beside, &err) < 0)
 		err_ignore(&err, "the intent stands, so the next helper does it");
 	repository_unlock(repository);
+	if (beside && report->text) {
+		CLEANUP_FREE char *found = report->text;
+
+		report->text = xasprintf("%s; and as its place was taken meanwhile, it is in '%s/%s' now", found,
+		                         repository->root_path, beside);
+	}
 }
 
 /* Only what still is the worktree that was proved: something else may stand there by now. */
@@ -232,7 +273,7 @@ static int remove_proved(struct proof *proof, struct err *err)
 		return error;
 	error = carry_out(proof, &intent, err);
 	if (proof->report.outcome != REMOVAL_DONE)
-		take_back(proof->repository, &intent);
+		take_back(proof, &intent);
 	return error;
 }
 

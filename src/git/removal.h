@@ -7,7 +7,8 @@
  *
  * Then: intent → moved aside within the root → looked at again, for what came in between → git's admin directory to the
  * trash → the files to the trash → record. Until the admin directory has gone, whoever finds the intent of a killed helper
- * puts the worktree back; from then on, finishes. So a worktree is never taken away on a proof that was not completed.
+ * puts the worktree back, or beside its place as DIRECTORY-kept-N if that has been taken since; from then on, finishes. So a
+ * worktree is never taken away on a proof that was not completed.
  */
 #pragma once
 

@@ -177,6 +177,9 @@ bool repository_is_admin_of(struct repository *repository, const char *admin, co
  */
 int repository_check_links(const struct repository *repository, const char *admin, const char *branch, struct err *err);
 
+/* Makes git look for the admin directory's worktree in `directory` from now on. 0 or -errno. */
+int repository_point_admin(struct repository *repository, const char *admin, const char *directory, struct err *err);
+
 /* Takes git's own lock off, so that `git worktree prune` may have what became of a vanished worktree. */
 void repository_unlock_admin(struct repository *repository, const char *admin);
 

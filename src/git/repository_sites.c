@@ -262,6 +262,16 @@ int repository_check_links(const struct repository *repository, const char *admi
 	return error;
 }
 
+int repository_point_admin(struct repository *repository, const char *admin, const char *directory, struct err *err)
+{
+	CLEANUP_FREE char *path = xasprintf("worktrees/%s", admin);
+	CLEANUP_FREE char *target = xasprintf("%s/%s/.git", repository->root_path, directory);
+	CLEANUP_FD int fd = fs_open_beneath(repository->common, path, O_PATH | O_DIRECTORY, 0);
+	int error = fd < 0 ? fd : write_line(fd, "gitdir", target);
+
+	return error < 0 ? err_set(err, error, "cannot write '%s/%s/gitdir'", repository->common_path, path) : 0;
+}
+
 void repository_unlock_admin(struct repository *repository, const char *admin)
 {
 	CLEANUP_FREE char *path = xasprintf("worktrees/%s", admin);

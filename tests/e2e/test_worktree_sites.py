@@ -381,6 +381,23 @@ def test_what_is_written_between_proof_and_removal_is_not_lost(repository, salva
 
 
 @needs_strace
+def test_a_worktree_in_use_whose_place_is_taken_is_kept_beside(repository):
+    """Its user writes by absolute paths, and made the place anew when it had just been moved aside."""
+    made = fail(repository, 1)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        done = pool.submit(run_slowly, repository, made, 'delay_exit')
+        aside, = harness.wait_until(lambda: find_aside(repository), 30, 'it was moved aside')
+        write(os.path.join(aside, 'late'), 'l\n')
+        os.mkdir(made['path'])
+        write(os.path.join(made['path'], 'mine'), 'm\n')
+        done = done.result()
+    beside = made['path'] + '-kept-1'
+    assert (done['outcome'], done['reason']) == ('kept', 'in-use') and f"it is in '{beside}' now" in done['text']
+    assert read(os.path.join(beside, 'late')) == 'l\n' and os.listdir(made['path']) == ['mine']
+    assert find_aside(repository) == [] and git('status', '--porcelain', cwd=beside) == '?? late'
+
+
+@needs_strace
 def test_who_comes_between_proof_and_removal_is_seen(repository):
     made = fail(repository, 1)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -483,19 +500,32 @@ def test_remove_killed_at_a_place(repository, place, then):
     assert repository.refs('refs/drover/salvage') == ['refs/drover/salvage/1']
 
 
-def test_killed_and_the_place_taken_meanwhile(repository):
-    """It cannot go back: what stands there now is not touched, and what was moved aside had been saved."""
+@pytest.mark.parametrize('place', ['removal_moved_aside', 'removal_kept_beside'])
+def test_killed_and_the_place_taken_meanwhile(repository, place):
+    """It cannot go back, and nothing was proved yet: what stands there now stays, and what was moved aside too."""
     made, own = begin(repository)
     request = removal(repository, target(made), salvages=True)
     done, _ = repository.call('remove', request, env={'DROVER_FAIL': 'removal_moved_aside'})
     if done.returncode == 0:
         pytest.skip('this build has no failpoints: the named places of kill -9 are not tested')
+    write(os.path.join(find_aside(repository)[0], 'late'), 'l\n')
     os.mkdir(made['path'])
     write(os.path.join(made['path'], 'mine'), 'm\n')
-    assert repository.good('remove', request)['results'][0]['outcome'] == 'gone'
-    assert read(os.path.join(made['path'], 'mine')) == 'm\n'
-    assert repository.git('show', 'refs/drover/salvage/1:new') == 'n' and repository.git('rev-parse', 'parallel/fix') == own
-    assert repository.admins() == []
+    write(os.path.join(os.path.dirname(made['path']), 'fix-kept-1'), 'taken\n')
+    if place != 'removal_moved_aside':
+        assert repository.call('remove', request, env={'DROVER_FAIL': place})[0].returncode == -signal.SIGKILL
+    done = repository.good('remove', request)['results'][0]
+    assert (done['outcome'], done['reason']) == ('kept', 'replaced') and os.listdir(made['path']) == ['mine']
+    beside = made['path'] + '-kept-2'
+    assert [read(os.path.join(beside, name)) for name in ('late', 'new')] == ['l\n', 'n\n'] and find_aside(repository) == []
+    if place != 'removal_moved_aside':
+        git('worktree', 'repair', beside, cwd=repository.path)
+    assert git('rev-parse', 'HEAD', cwd=beside) == repository.git('rev-parse', 'parallel/fix') == own
+    assert [one['path'] for one in listed(repository) if one['condition'] == 'ok'] == [beside]
+    request['targets'] = [target({'path': beside})]
+    request['is_abandoned'] = True
+    assert repository.good('remove', request)['results'][0]['outcome'] == 'removed'
+    assert 'late' in repository.git('log', '--all', '--name-only', '--format=') and repository.admins() == []
 
 
 CALLS = '%file,fsync,fcntl,pwrite64,write'
