@@ -12,7 +12,7 @@ static void on_timer(uv_timer_t *timer)
 {
 	struct daemon *daemon = timer->data;
 
-	store_retry(daemon->store);
+	turn_retry(daemon);
 }
 
 void full_enter(struct daemon *daemon, const struct err *err)

@@ -502,18 +502,21 @@ static int start(struct daemon *daemon, int keeper_socket, struct err *err)
 	return 0;
 }
 
-/* What is being committed is answered still. False when the disk hangs for longer than is waited for. */
+/*
+ * What is being committed is answered still; what finds no room is given up, recovery finds it again. False when the disk
+ * hangs for longer than is waited for.
+ */
 static bool finish_commit(struct daemon *daemon)
 {
 	uint64_t deadline_ns = clock_monotonic_ns() + LAST_COMMIT_MS * NS_PER_MS;
 	struct pollfd wait = { .fd = store_fd(daemon->store), .events = POLLIN };
 
-	while (store_is_busy(daemon->store) && !daemon->is_full && clock_monotonic_ns() < deadline_ns) {
+	while (store_is_busy(daemon->store) && !store_is_parked(daemon->store) && clock_monotonic_ns() < deadline_ns) {
 		poll(&wait, 1, LAST_COMMIT_MS);
 		turn_on_commit(daemon);
 		store_finish_reads(daemon->store);
 	}
-	return !store_is_busy(daemon->store) || daemon->is_full; /* what finds no room is found again by recovery */
+	return !store_is_busy(daemon->store) || store_is_parked(daemon->store);
 }
 
 static void finish(struct daemon *daemon)

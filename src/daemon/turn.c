@@ -264,9 +264,14 @@ static void swap_generations(struct turn *turn)
 	turn->next.last_seq = 0;
 }
 
-void turn_end(struct daemon *daemon)
+static bool is_gathered(const struct generation *next)
 {
-	struct turn *turn = &daemon->turn;
+	return next->txn || next->dirty_count > 0 || next->effect_count > 0 || next->waiter_count > 0;
+}
+
+/* Completes the transaction of what was gathered. */
+static void seal(struct daemon *daemon, struct generation *next)
+{
 	struct store_facts facts = {
 		.last_task = daemon->last_task,
 		.last_batch = daemon->last_batch,
@@ -276,6 +281,18 @@ void turn_end(struct daemon *daemon)
 		.core_last_ms = daemon->now_ms,
 	};
 
+	turn_txn(daemon);
+	put_dirty_rows(daemon, next);
+	next->last_task = daemon->last_task;
+	next->last_batch = daemon->last_batch;
+	memcpy(facts.boot_id, daemon->boot_id, sizeof(facts.boot_id));
+	store_txn_put_clock(next->txn, &facts);
+}
+
+void turn_end(struct daemon *daemon)
+{
+	struct turn *turn = &daemon->turn;
+
 	if (daemon->is_broken) {
 		swap_generations(turn);
 		broken_perform(daemon, &turn->in_flight);
@@ -283,28 +300,53 @@ void turn_end(struct daemon *daemon)
 	}
 	if (daemon->is_full)
 		full_relieve(daemon, &turn->next);
-	if (store_is_busy(daemon->store) ||
-	    (!turn->next.txn && turn->next.dirty_count == 0 && turn->next.effect_count == 0 && turn->next.waiter_count == 0))
+	if (store_is_busy(daemon->store) || !is_gathered(&turn->next))
 		return;
 	FAILPOINT("decided_not_committed");
-	turn_txn(daemon);
-	put_dirty_rows(daemon, &turn->next);
-	turn->next.last_task = daemon->last_task;
-	turn->next.last_batch = daemon->last_batch;
-	memcpy(facts.boot_id, daemon->boot_id, sizeof(facts.boot_id));
-	store_txn_put_clock(turn->next.txn, &facts);
+	seal(daemon, &turn->next);
 	swap_generations(turn);
 	store_commit(daemon->store, turn->in_flight.txn);
 	json_object_clear(daemon->fresh_keys); /* the store knows them from now on */
 	FAILPOINT("committing");
 }
 
+/* Moves what was decided; answers, all given by now, and rows are not among it. */
+static void append_generation(struct generation *to, struct generation *from)
+{
+	ASSERT(from->waiter_count == 0 && from->dirty_count == 0);
+	for (uint32_t i = 0; i < from->effect_count; i++) {
+		to->effects = grow(to->effects, to->effect_count, &to->effect_capacity, sizeof(*to->effects));
+		to->effects[to->effect_count++] = from->effects[i];
+	}
+	for (uint32_t i = 0; i < from->event_count; i++) {
+		to->events = grow(to->events, to->event_count, &to->event_capacity, sizeof(*to->events));
+		to->events[to->event_count++] = from->events[i];
+	}
+	to->last_seq = MAX(to->last_seq, from->last_seq);
+	to->last_task = from->last_task;
+	to->last_batch = from->last_batch;
+	turn_clear_generation(from);
+	from->last_seq = 0;
+}
+
+void turn_retry(struct daemon *daemon)
+{
+	struct turn *turn = &daemon->turn;
+	struct store_txn *more = NULL;
+
+	full_relieve(daemon, &turn->next);
+	if (is_gathered(&turn->next)) {
+		seal(daemon, &turn->next);
+		more = turn->next.txn; /* the store's from now on */
+		append_generation(&turn->in_flight, &turn->next);
+		json_object_clear(daemon->fresh_keys);
+	}
+	store_retry(daemon->store, more);
+}
+
 bool turn_is_idle(const struct daemon *daemon)
 {
-	const struct generation *next = &daemon->turn.next;
-
-	return !store_is_busy(daemon->store) && !next->txn && next->dirty_count == 0 && next->effect_count == 0 &&
-	       next->waiter_count == 0;
+	return !store_is_busy(daemon->store) && !is_gathered(&daemon->turn.next);
 }
 
 static void generation_done(struct generation *generation)

@@ -86,6 +86,12 @@ void turn_after_commit(struct daemon *daemon, turn_waiter call, void *context);
 /* At the end of each loop iteration: hands the gathered generation to the store when it is free. */
 void turn_end(struct daemon *daemon);
 
+/*
+ * The commit in flight found no room: tries it again, with all that was gathered since as a part of it. What was refused for
+ * want of room and what takes it away again so become durable together, and no crash or stop can come between.
+ */
+void turn_retry(struct daemon *daemon);
+
 /* The store's descriptor is readable: take the result, perform, answer, publish. */
 void turn_on_commit(struct daemon *daemon);
 

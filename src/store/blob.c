@@ -87,6 +87,18 @@ int blob_make_all(int state_fd, const char *state_dir, const struct store_txn *t
 	return result;
 }
 
+/* Dropped and wanted again: it stays. */
+static bool is_put_after(const struct store_txn *txn, size_t at, const char *name)
+{
+	struct operation operation;
+	const char *bytes;
+
+	while (txn_next(&txn->blobs, &at, &operation, &bytes))
+		if (operation.kind == OPERATION_PUT_BLOB && strcmp(bytes, name) == 0)
+			return true;
+	return false;
+}
+
 void blob_drop_all(int state_fd, const struct store_txn *txn)
 {
 	struct operation operation;
@@ -97,7 +109,7 @@ void blob_drop_all(int state_fd, const struct store_txn *txn)
 		CLEANUP_FD int directory_fd = -1;
 		const char *base;
 
-		if (operation.kind != OPERATION_DROP_BLOB)
+		if (operation.kind != OPERATION_DROP_BLOB || is_put_after(txn, at, bytes))
 			continue;
 		directory_fd = open_directory(state_fd, bytes, false, &base);
 		if (directory_fd >= 0)

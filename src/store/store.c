@@ -207,22 +207,38 @@ static void hand_over(struct store *store, struct store_txn *txn)
 	pthread_mutex_unlock(&store->mutex);
 }
 
-void store_commit(struct store *store, struct store_txn *txn)
+/* What is known of a transaction from its hand-over on. */
+static void publish(struct store *store, struct store_txn *txn)
 {
-	ASSERT(store->is_loaded && !store->is_busy);
 	if (txn->first_event > 0) {
 		ASSERT(txn->first_event == store->last_seq + 1);
 		store->last_seq = txn->last_event;
 	}
 	txn_publish_keys(txn, &store->keys);
+}
+
+void store_commit(struct store *store, struct store_txn *txn)
+{
+	ASSERT(store->is_loaded && !store->is_busy);
+	publish(store, txn);
 	store->is_busy = true;
 	hand_over(store, txn);
 }
 
-void store_retry(struct store *store)
+void store_retry(struct store *store, struct store_txn *more)
 {
 	ASSERT(store->is_busy && store->parked);
+	if (more) {
+		publish(store, more);
+		txn_append(store->parked, more);
+		store_txn_free(more);
+	}
 	hand_over(store, TAKE_PTR(store->parked));
+}
+
+bool store_is_parked(const struct store *store)
+{
+	return store->parked != NULL;
 }
 
 void store_forget_key(struct store *store, struct store_txn *txn, const char *key)

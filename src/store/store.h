@@ -182,8 +182,14 @@ int store_fd(const struct store *store);
  */
 int store_finish(struct store *store, struct err *err);
 
-/* Tries the commit again that found the disk full; ends as after store_commit(). */
-void store_retry(struct store *store);
+/*
+ * Tries the commit again that found the disk full, with `more` (NULL = nothing; the store frees it) as its last part: all of
+ * it becomes durable at once, or nothing. Ends as after store_commit().
+ */
+void store_retry(struct store *store, struct store_txn *more);
+
+/* True while the commit in flight waits for store_retry(). */
+bool store_is_parked(const struct store *store);
 
 /* Forgets the answer to a key at once; the row goes with `txn`, in the order of the calls, also one that `txn` puts. */
 void store_forget_key(struct store *store, struct store_txn *txn, const char *key);

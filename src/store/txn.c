@@ -228,6 +228,19 @@ void txn_publish_keys(struct store_txn *txn, struct keys *keys)
 			*mark = ANSWER_PUBLISHED;
 }
 
+void txn_append(struct store_txn *txn, const struct store_txn *more)
+{
+	buf_add(&txn->drops, more->drops.bytes, more->drops.length);
+	buf_add(&txn->operations, more->operations.bytes, more->operations.length);
+	buf_add(&txn->blobs, more->blobs.bytes, more->blobs.length);
+	buf_add(&txn->answers, more->answers.bytes, more->answers.length);
+	if (more->first_event == 0)
+		return;
+	ASSERT(txn->last_event == 0 || more->first_event == txn->last_event + 1);
+	txn->first_event = txn->first_event == 0 ? more->first_event : txn->first_event;
+	txn->last_event = more->last_event;
+}
+
 void txn_retract_keys(const struct store_txn *txn, struct keys *keys)
 {
 	struct row_answer answer;

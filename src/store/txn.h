@@ -51,5 +51,8 @@ void txn_forget_key(struct store_txn *txn, const char *key);
 /* Makes what is in the transaction findable in `keys`, and the drops of old keys into operations. At the hand-over. */
 void txn_publish_keys(struct store_txn *txn, struct keys *keys);
 
+/* Adds all of `more`, which comes after what is there. Both were published. */
+void txn_append(struct store_txn *txn, const struct store_txn *more);
+
 /* Takes the keys of a transaction that failed out again. */
 void txn_retract_keys(const struct store_txn *txn, struct keys *keys);

@@ -36,7 +36,7 @@ struct script_result script_run(const char *directory, uint32_t steps,
 	if (result.error == -ENOSPC && result.attempted_seq > result.acknowledged_seq) {
 		/* It waits for room, is not there yet, and not given up. */
 		ASSERT(store_is_busy(store));
-		store_retry(store);
+		store_retry(store, NULL);
 		ASSERT(model_finish(store, NULL) == -ENOSPC);
 	} else if (result.attempted_seq > result.acknowledged_seq) {
 		struct store_txn *txn = store_txn_new();

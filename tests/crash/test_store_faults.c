@@ -109,6 +109,7 @@ static unsigned try_full_then_room(uint64_t at)
 	fault_vfs_arm(&fault, FAULT_FULL_EVER, at);
 	for (int i = 0; i < STEPS; i++) {
 		struct store_txn *txn = store_txn_new();
+		struct store_txn *more = NULL;
 		int result;
 
 		model_step(model, txn);
@@ -118,7 +119,14 @@ static unsigned try_full_then_room(uint64_t at)
 			assert_non_null(strstr(err.text, "disk full"));
 			assert_int_equal(store_state(store, NULL), 0);
 			fault_vfs_arm(&fault, FAULT_NONE, 0);
-			store_retry(store);
+			if (i % 2 == 0 && i + 1 < STEPS) { /* with what came meanwhile */
+				more = store_txn_new();
+				model_step(model, more);
+				i++;
+			}
+			assert_true(store_is_parked(store));
+			store_retry(store, more);
+			assert_false(store_is_parked(store));
 			result = model_finish(store, &err);
 			waited++;
 		}

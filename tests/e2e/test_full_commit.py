@@ -67,3 +67,21 @@ def test_all_that_waits_for_a_commit_without_room_is_refused(make_drover):
         answer = look.call('batch.commit', {'draft': make_draft(look, f'echo twice >> {ran}'), 'key': key})
         assert answer['first'] == task
     assert harness.read(ran).split() == ['b', 'a'] and len(drover.tasks()) == 3
+
+
+@pytest.mark.limit(60)
+def test_refused_submission_is_gone_after_a_stop(make_drover):
+    """The daemon is told to stop while the commit is tried again: what was refused does not run after the next start."""
+    drover = make_drover(environment={'ASAN_OPTIONS': 'detect_leaks=0'})
+    ran = os.path.join(drover.folder, 'ran')
+    drover.wait_final(drover.shell('true'))
+    wal = os.path.join(drover.state, 'drover.db-wal')
+    with injected(drover, drover.daemon_pid(), '-P', wal, '-e', 'trace=pwrite64,fdatasync',
+                  '-e', 'inject=pwrite64:error=ENOSPC:when=1', '-e', 'inject=fdatasync:delay_enter=1500000') as log:
+        drover.bad(1, 'add', '--', 'sh', '-c', f'echo refused >> {ran}', says='disk full')
+        harness.wait_until(lambda: harness.read(log).count('pwrite64') > 1, 10, 'it is tried again')
+        drover.good('daemon', 'stop')
+    drover.start()
+    drover.wait_final(drover.shell(f'echo later >> {ran}'))
+    assert harness.read(ran) == 'later\n'
+    assert len(drover.tasks()) == 2

@@ -391,6 +391,11 @@ static void test_blobs(void **state)
 	fd_close(&fd);
 	txn = store_txn_new();
 	store_txn_drop_blob(txn, "env/abc");
+	store_txn_put_blob(txn, "env/abc", "A=1", 3); /* wanted again */
+	commit(store, txn);
+	assert_int_equal(access(path, F_OK), 0);
+	txn = store_txn_new();
+	store_txn_drop_blob(txn, "env/abc");
 	commit(store, txn);
 	assert_int_equal(access(path, F_OK), -1);
 	store_close(store);
