@@ -86,14 +86,18 @@ static void on_task(void *context, const struct store_task *row)
 /* A machine may come up with any wall clock: what waits or is kept for days is not to be over by that. */
 #define AWAY_MAX_NS NS_PER_DAY
 
+bool recovery_is_rebooted(const struct store_facts *facts, const uint8_t boot_id[16])
+{
+	return facts->core_last_ns > 0 && memcmp(facts->boot_id, boot_id, sizeof(facts->boot_id)) != 0;
+}
+
 /* Core time goes on: over a restart by the stored offset, over a reboot by the wall clock, if that went forward. */
 static void continue_time(struct daemon *daemon, const struct store_facts *facts)
 {
 	int64_t away_ms = clock_wall_ms() - facts->core_last_ms;
 	uint64_t away_ns = away_ms > 0 && away_ms < INT64_MAX / (int64_t)NS_PER_MS ? (uint64_t)away_ms * NS_PER_MS : 0;
 
-	daemon->is_rebooted =
-		facts->core_last_ns > 0 && memcmp(facts->boot_id, daemon->boot_id, sizeof(daemon->boot_id)) != 0;
+	daemon->is_rebooted = recovery_is_rebooted(facts, daemon->boot_id);
 	if (!daemon->is_rebooted)
 		daemon->core_offset_ns = facts->core_offset_ns;
 	else

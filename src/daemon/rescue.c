@@ -16,6 +16,7 @@
 #include "base/limits.h"
 #include "base/paths.h"
 #include "daemon/attempts.h"
+#include "daemon/recovery.h"
 #include "keeper/record.h"
 #include "platform/clock.h"
 #include "platform/fs.h"
@@ -113,14 +114,18 @@ static int try_start(struct rescue *rescue, struct store_facts *ret_facts, struc
 		.state_dir = rescue->options->state_dir,
 		.committed_seq = rescue->committed_seq,
 	};
+	uint8_t boot_id[16];
 	struct store *store;
-	int r = store_open(&options, &store, err);
+	int r = clock_boot_id(boot_id);
 
+	if (r < 0)
+		return err_set(err, r, "read the machine's boot id");
+	r = store_open(&options, &store, err);
 	if (r < 0)
 		return r;
 	r = store_load(store, &loader, ret_facts, err);
 	store_close(store);
-	if (r == 0 && !rescue->has_slots && rescue->running > 0)
+	if (r == 0 && !rescue->has_slots && rescue->running > 0 && !recovery_is_rebooted(ret_facts, boot_id))
 		return err_say(err, -EILSEQ, RESCUE_SLOTS_LOST, rescue->options->state_dir, rescue->running);
 	return r;
 }

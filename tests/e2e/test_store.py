@@ -256,6 +256,30 @@ def test_a_lost_slot_file_runs_nothing_twice(drover):
     assert harness.read(os.path.join(drover.work, 'effects')).split() == ['ran']
 
 
+def test_a_lost_slot_file_does_not_matter_after_a_reboot(drover):
+    """No process of another boot is left, so the daemon starts without it; check and restore say the same."""
+    if not harness.can_mount():
+        pytest.skip('no permission for a mount namespace with another boot id in it')
+    gate = drover.gate()
+    running = drover.shell(gate.wait)
+    pid = drover.wait_state(running, 'running')['pid']
+    drover.good('daemon', 'stop')
+    gate.open()
+    harness.wait_gone(pid)
+    harness.wait_until(lambda: drover.processes() == [], 20, 'all of it has ended')
+    os.unlink(os.path.join(drover.state, 'slots'))
+    drover.bad(1, 'db', 'check', says='slots is missing')
+    boot = harness.write(os.path.join(drover.folder, 'boot_id'), '11111111-2222-3333-4444-555555555555\n')
+    drover.before = ['unshare', '-m', '--propagation', 'private', 'sh', '-c',
+                     f"mount --bind '{boot}' /proc/sys/kernel/random/boot_id && exec \"$@\"", 'sh']
+    checked, restored = drover.run('db', 'check'), drover.run('db', 'restore')
+    task = drover.task(running)
+    drover.before = []
+    assert task['state'] == 'lost', 'the daemon starts'
+    assert (checked.returncode, restored.returncode) == (0, 0), (checked.stderr, restored.stderr)
+    assert 'is whole' in checked.stdout and 'nothing to restore' in restored.stdout
+
+
 def test_nothing_to_restore(drover):
     drover.bad(1, 'db', 'restore', says='nothing to restore from')
     drover.bad(1, 'db', 'check', says='no database')
