@@ -49,13 +49,13 @@ static int errno_of(int code, int system_errno)
 	}
 }
 
-/* The result of a failed step has lost it; the log's file remembers it. 0 = none. */
-static int find_write_errno(const struct database *database)
+/* The result of a failed step has lost it; the file that was written remembers it. `which` asks for that. 0 = none. */
+static int find_write_errno(const struct database *database, int which)
 {
 	sqlite3_file *file = NULL;
 	int system_errno = 0;
 
-	if (sqlite3_file_control(database->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file) == SQLITE_OK && file &&
+	if (sqlite3_file_control(database->handle, "main", which, &file) == SQLITE_OK && file &&
 	    file->pMethods)
 		file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &system_errno);
 	return system_errno;
@@ -69,7 +69,7 @@ int database_fail(const struct database *database, int code, struct err *err, co
 	va_list args;
 
 	if (code == SQLITE_IOERR_WRITE)
-		system_errno = find_write_errno(database);
+		system_errno = find_write_errno(database, SQLITE_FCNTL_JOURNAL_POINTER);
 	result = errno_of(code, system_errno);
 	va_start(args, format);
 	vsnprintf(what, sizeof(what), format, args);
@@ -268,7 +268,8 @@ int database_checkpoint(struct database *database, struct err *err)
 		return 0;
 	database->wal_pages = 0;
 	code = sqlite3_wal_checkpoint_v2(database->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-	if ((code & 0xff) == SQLITE_FULL)
+	if ((code & 0xff) == SQLITE_FULL ||
+	    (code == SQLITE_IOERR_WRITE && find_write_errno(database, SQLITE_FCNTL_FILE_POINTER) == EDQUOT))
 		return 0; /* the log has all of it still, and grows until there is room */
 	return code == SQLITE_OK ? 0 : database_fail(database, code, err, "move the write-ahead log into");
 }

@@ -85,3 +85,27 @@ def test_refused_submission_is_gone_after_a_stop(make_drover):
     drover.wait_final(drover.shell(f'echo later >> {ran}'))
     assert harness.read(ran) == 'later\n'
     assert len(drover.tasks()) == 2
+
+
+@pytest.mark.limit(90)
+@pytest.mark.parametrize('error', ['ENOSPC', 'EDQUOT'])
+def test_no_room_to_move_the_log_into_the_database(make_drover, error):
+    """The log has all of it still: it grows, nothing is refused, and nothing has to be restarted."""
+    drover = make_drover(environment={'ASAN_OPTIONS': 'detect_leaks=0'})
+    drover.shell('true')
+    drover.good('pause')
+    database = os.path.join(drover.state, 'drover.db')
+    link = harness.Raw(drover.daemon_status()['socket'])
+    tasks = [{'command': ['true', 'x' * 3000]} for _ in range(250)]
+    with injected(drover, drover.daemon_pid(), '-P', database, '-e', 'trace=pwrite64',
+                  '-e', f'inject=pwrite64:error={error}') as log:
+        def submit():
+            draft = link.call('batch.open', {'cwd': '/tmp', 'umask': 0o22})['draft']
+            link.call('batch.add', {'draft': draft, 'tasks': tasks})
+            link.call('batch.commit', {'draft': draft})
+            return 'INJECTED' in harness.read(log)
+        harness.wait_until(submit, 30, 'the log was to be moved')
+        submit()
+        assert check_status(drover)['problems'] == []
+    submit()
+    assert check_status(drover)['problems'] == []
