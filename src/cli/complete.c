@@ -103,32 +103,38 @@ static void on_alarm(int number UNUSED)
 	_exit(0);
 }
 
-/* A page of tasks from the daemon that runs, if one does; "states" as choices, NULL = all. NULL when there is none. */
-static json_t *fetch_tasks(const char *states)
+/* A page from the daemon that runs, if one does; NULL when there is none. Steals `params`. */
+static json_t *fetch(enum api_method method, json_t *params)
 {
 	struct client_options options = { .name = "drover completion" };
 	CLEANUP(client_cleanup) struct client *client = NULL;
 	struct client_error error = { 0 };
-	json_t *params = json_object();
-	json_t *list = json_array();
 	json_t *page;
-	size_t length;
 
 	sigaction(SIGALRM, &(struct sigaction){ .sa_handler = on_alarm }, NULL);
 	alarm(PATIENCE_S);
 	if (client_open(&options, &client, &error) < 0) {
 		json_decref(params);
-		json_decref(list);
 		return NULL;
 	}
+	page = client_call(client, method, params, &error);
+	alarm(0);
+	return page;
+}
+
+/* "states" as choices, NULL = all. */
+static json_t *fetch_tasks(const char *states)
+{
+	json_t *params = json_object();
+	json_t *list = json_array();
+	size_t length;
+
 	for (const char *at = states, *word; (word = options_next_choice(&at, &length)) != NULL;)
 		json_array_append_new(list, json_stringn(word, length));
 	if (json_array_size(list) > 0)
 		json_object_set(params, "states", list);
 	json_decref(list);
-	page = client_call(client, API_TASK_LIST, params, &error);
-	alarm(0);
-	return page;
+	return fetch(API_TASK_LIST, params);
 }
 
 static void offer_tasks(struct completion *completion, enum option_values values, const char *states)
@@ -143,6 +149,27 @@ static void offer_tasks(struct completion *completion, enum option_values values
 	else
 		json_array_foreach (tasks, i, task)
 			offer_task(completion, task);
+	json_decref(page);
+}
+
+/* By their tasks; where nothing knows the task, by the path, unless a shell would read something else into it. */
+static void offer_worktrees(struct completion *completion)
+{
+	json_t *page = fetch(API_WORKTREE_LIST, json_pack("{s:b}", "is_all", true));
+	json_t *worktree;
+	size_t i;
+
+	json_array_foreach (json_object_get(page, "worktrees"), i, worktree) {
+		const char *path = text_of(worktree, "path");
+		bool is_known = text_of(worktree, "state")[0] != '\0' && completion->text[0] != '/';
+
+		json_object_set(worktree, "id", json_object_get(worktree, "task"));
+		json_object_set(worktree, "label", json_object_get(worktree, "path"));
+		if (is_known)
+			offer_task(completion, worktree);
+		else if (!strpbrk(path, " \t\n\\'\"$`;&|<>()*?[]#~!{}"))
+			offer(completion, path, strlen(path), text_of(worktree, "state"));
+	}
 	json_decref(page);
 }
 
@@ -181,6 +208,9 @@ static void offer_values(struct completion *completion, enum option_values value
 	case OPTION_VALUES_TASK:
 	case OPTION_VALUES_BATCH:
 		offer_tasks(completion, values, states);
+		break;
+	case OPTION_VALUES_WORKTREE:
+		offer_worktrees(completion);
 		break;
 	case OPTION_VALUES_CHOICES:
 		offer_choices(completion, states);

@@ -27,6 +27,7 @@ enum option_values {
 	OPTION_VALUES_DIRECTORY,
 	OPTION_VALUES_TASK,
 	OPTION_VALUES_BATCH,
+	OPTION_VALUES_WORKTREE,
 	OPTION_VALUES_COMMAND, /* a program and its arguments */
 	OPTION_VALUES_DROVER,  /* a command of this program */
 	OPTION_VALUES_CHOICES, /* of a command's arguments: see there */

@@ -457,8 +457,7 @@ const struct command command_worktree_rm = {
 	.name = "worktree rm",
 	.usage = "[OPTION]… TASK|ID|PATH…",
 	.summary = "removes worktrees when nothing is lost by it, and says why that is so",
-	.arguments = OPTION_VALUES_TASK,
-	.argument_choices = api_final_choices,
+	.arguments = OPTION_VALUES_WORKTREE,
 	.more = "A worktree is removed when nothing in it differs from its commit, that commit is on a branch that stays, "
 		"no\n"
 		"process works in it, and its task has ended. Otherwise it stays, and what is missing is told; --salvage "

@@ -159,6 +159,19 @@ def test_tasks_and_batches(shell):
     assert after == {'alpha-one,alpha-two'}
 
 
+def test_worktrees(shell, repository):
+    """What `worktree rm` can remove: not the tasks that never had a worktree, nor those of which it is gone."""
+    drover = shell.drover
+    drover.run('run', '--worktree', '--name', 'left', 'false', cwd=repository)
+    drover.good('run', '--worktree', '--name', 'gone', 'true', cwd=repository)
+    drover.run('run', '--name', 'plain', 'false')
+    place = drover.task('left')['worktree']
+    verbs, database, words, by_path = shell.complete(
+        'drover worktree ', 'drover db ', 'drover worktree rm ', f'drover worktree rm {place[:-1]}')
+    assert verbs == {'ls', 'rm', 'prune'} and database == {'check', 'backup', 'restore'}
+    assert words == {'left'} and place in by_path
+
+
 def test_bash_on_a_terminal(drover):
     """Typing, Tab, and what readline makes of it."""
     shell = Shell(drover, 'bash')
