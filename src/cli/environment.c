@@ -1,6 +1,7 @@
 #include "cli/environment.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,22 @@ int environment_input_path(char path[PATHS_MAX], struct err *err)
 		return err_say(err, -EINVAL,
 		               "--stdin=-: some of standard input has been read already, and tasks would get "
 		               "all of it");
+	return 0;
+}
+
+int environment_check_input(const char *directory, const char *given, struct err *err)
+{
+	char path[PATHS_MAX];
+	struct stat status;
+	int length = given[0] == '/' ? snprintf(path, sizeof(path), "%s", given)
+	                             : snprintf(path, sizeof(path), "%s/%s", directory, given);
+
+	if (length < 0 || (size_t)length >= sizeof(path))
+		return err_say(err, -ENAMETOOLONG, "--stdin: the path is too long: %d bytes at most", PATHS_MAX - 1);
+	if (stat(path, &status) < 0 || faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) < 0)
+		return err_set(err, -errno, "--stdin: cannot open '%s', which tasks were to read", path);
+	if (S_ISDIR(status.st_mode))
+		return err_say(err, -EISDIR, "--stdin: '%s' is a directory", path);
 	return 0;
 }
 

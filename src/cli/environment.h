@@ -23,6 +23,12 @@ int environment_directory(const char *given, char path[PATHS_MAX], struct err *e
  */
 int environment_input_path(char path[PATHS_MAX], struct err *err);
 
+/*
+ * Whether `given`, taken from `directory` when it is relative, can be opened as a task's standard input; a pipe is not
+ * opened for it. 0 or -errno with a sentence.
+ */
+int environment_check_input(const char *directory, const char *given, struct err *err);
+
 /* The process's file mode creation mask. */
 unsigned environment_mask(void);
 

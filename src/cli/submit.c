@@ -212,6 +212,20 @@ static void tell_planned(const struct builder *builder)
 		         names.bytes);
 }
 
+/* Tasks may wait for the ones that write their input, and a worktree has files of its own: then only a start can tell. */
+static int check_input(const struct builder *builder, struct err *err)
+{
+	const struct submit_options *options = builder->options;
+	const char *input = options->stdin_file;
+	bool has_worktree = options->worktree && strcmp(options->worktree, "none") != 0;
+
+	if (!input || strcmp(input, "-") == 0 || options->after.count > 0 || options->after_any.count > 0)
+		return 0;
+	if (has_worktree && input[0] != '/')
+		return 0;
+	return environment_check_input(builder->directory, input, err);
+}
+
 /* Everything before the tasks: settings, environment, the open batch. 0 or an exit status. */
 static int begin(struct builder *builder, const struct batch_file *file)
 {
@@ -229,6 +243,8 @@ static int begin(struct builder *builder, const struct batch_file *file)
 		tell_planned(builder);
 	if (code == 0)
 		code = submit_add_task_options(options, &builder->common, &err);
+	if (code == 0)
+		code = check_input(builder, &err);
 	if (code == 0) {
 		settings = environment_settings(&options->environment, options->has_clean_environment, &err);
 		code = settings ? 0 : err.code;

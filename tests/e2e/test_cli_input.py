@@ -284,6 +284,17 @@ def test_standard_input_of_tasks_can_be_ours(drover):
         file.read(3)
         os.lseek(file.fileno(), 3, os.SEEK_SET)
         drover.bad(2, 'run', '--stdin=-', 'cat', stdin=file, says='has been read already')
+    os.mkdir(os.path.join(drover.work, 'inner'))
+    harness.write(os.path.join(drover.work, 'inner', 'there'), 'found\n')
+    before = len(drover.tasks('--all'))
+    for given, words in (('/nope', "'/nope'"), ('there', 'there'), ('inner', 'is a directory')):
+        drover.bad(2, 'run', '--stdin', given, 'cat', says=['--stdin', words])
+    assert len(drover.tasks('--all')) == before
+    assert drover.good('run', '--cwd', 'inner', '--stdin', 'there', 'cat') == 'found\n'
+    first = drover.add('--hold', '--', 'sh', '-c', 'echo made > later')[0]
+    second = drover.add('--after', first, '--stdin', 'later', 'cat')[0]  # it cannot be there yet
+    drover.good('release', first)
+    assert drover.wait_final(second)['state'] == 'succeeded'
     drover.bad(2, 'run', '--stdin=-', 'cat', input='from a pipe', says=['no file with a name', 'write it to a file first'])
     assert drover.good('run', '--stdin', '-', 'cat') == ''  # /dev/null
 

@@ -102,7 +102,7 @@ def test_the_daemons_log_is_text(drover):
     folder = os.path.join(drover.folder, 'x\x1b]0;t\x07\u202e')
     os.mkdir(folder)
     drover.run('run', '--cwd', folder, '/no/\x1b[2J')
-    drover.run('run', '--cwd', folder, '--stdin', '/no/\x1b[2J', 'true')
+    drover.run('run', '--cwd', folder, '--after-any', 1, '--stdin', '/no/\x1b[2J', 'true')
     raw = drover.connect(hello=False)
     raw.send(b'{"jsonrpc":"2.0","id":1,"method":"hello","params":{"protocol":1,"client":"\\u001b]0;t\\u0007"}}\n')
     raw.answer()
