@@ -235,13 +235,15 @@ static void look_at(struct search *search, struct site *site)
 	bool is_there = repository->root >= 0 && faccessat(repository->root, directory, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	bool is_own = admin && repository_is_admin_of(repository, admin->name, directory) &&
 	              is_records(repository, admin, &site->record);
+	/* That is listed by itself. Anything else may still be this one, which its user unlocked and switched. */
+	bool is_another_of_ours = standing && admin && admin->task > 0 && !is_own;
 
 	if (is_own)
 		take_admin(search, site, admin);
 	if (standing && is_own && strcmp(standing, admin->name) == 0)
 		site->condition = SITE_OK;
 	else
-		site->condition = is_there && !standing ? SITE_REPLACED : SITE_MISSING;
+		site->condition = is_there && !is_another_of_ours ? SITE_REPLACED : SITE_MISSING;
 }
 
 static void see_record(void *context, struct record *record)

@@ -119,11 +119,22 @@ def test_a_users_worktree_in_the_place_of_ours(drover, sound):
     path = fail_task(drover, 'bad')
     git('worktree', 'remove', '-f', '-f', path, cwd=sound)
     git('worktree', 'add', '-q', '-b', 'mine', path, cwd=sound)
-    one, = listed(drover)
-    assert one['condition'] == 'missing'
-    assert 'had vanished' in drover.good('worktree', 'prune')
-    assert listed(drover) == [] and os.path.isfile(os.path.join(path, 'README'))
+    assert [one['condition'] for one in listed(drover)] == ['replaced']
+    assert 'something else' in drover.good('worktree', 'prune') and os.path.isfile(os.path.join(path, 'README'))
     git('worktree', 'remove', path, cwd=sound)
+    assert 'had vanished' in drover.good('worktree', 'prune') and listed(drover) == []
+
+
+def test_a_worktree_that_the_user_took_over(drover, sound):
+    """Unlocked, and switched to a branch of the user's: it has not vanished, and is not forgotten."""
+    path = fail_task(drover, 'bad')
+    git('worktree', 'unlock', path, cwd=sound)
+    git('switch', '-q', '-c', 'mine', cwd=path)
+    drover.bad(1, 'worktree', 'rm', 'bad', says='something else')
+    assert [(one['path'], one['condition']) for one in listed(drover)] == [(path, 'replaced')]
+    git('switch', '-q', 'parallel/bad', cwd=path)
+    drover.good('worktree', 'rm', 'bad')
+    assert not os.path.exists(path) and listed(drover) == []
 
 
 def test_ls_all_and_paging(drover, sound):
