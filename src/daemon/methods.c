@@ -121,14 +121,26 @@ static void method_daemon_stop(void *context, struct request *request, json_t *p
 	methods_on_drained(daemon);
 }
 
-void methods_on_drained(struct daemon *daemon)
+/* With a broken store no worktree is made or looked at any more: what waits for that is left to the next daemon. */
+static bool is_drained(const struct daemon *daemon)
 {
 	struct core_totals totals;
 
-	if (!daemon->is_draining || !daemon->stop_request)
-		return;
 	core_count(daemon->core, &totals);
-	if (totals.active == 0)
+	if (totals.active == 0 || !daemon->is_broken)
+		return totals.active == 0;
+	for (uint32_t index = daemon->roster.first; index != TASK_NONE; index = daemon->roster.tasks[index].next) {
+		const struct task *task = core_task_at(daemon->core, index);
+
+		if (task->phase == PHASE_START || task->phase == PHASE_PROCESS)
+			return false;
+	}
+	return true;
+}
+
+void methods_on_drained(struct daemon *daemon)
+{
+	if (daemon->is_draining && daemon->stop_request && is_drained(daemon))
 		turn_after_commit(daemon, stop_when_durable, TAKE_PTR(daemon->stop_request));
 }
 

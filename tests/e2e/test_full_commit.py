@@ -109,3 +109,19 @@ def test_no_room_to_move_the_log_into_the_database(make_drover, error):
         assert check_status(drover)['problems'] == []
     submit()
     assert check_status(drover)['problems'] == []
+
+
+@pytest.mark.limit(60)
+def test_the_end_of_a_stop_needs_no_store(make_drover, repository):
+    """The store breaks under a stop that ends the tasks: what is left in a worktree is for the next daemon to collect."""
+    drover = make_drover(environment={'ASAN_OPTIONS': 'detect_leaks=0'})
+    task = drover.good('add', '--worktree', '--', 'sh', '-c', 'echo new > new; exec sleep 1000', cwd=repository).split()[-1]
+    drover.wait_state(task, 'running')
+    wal = os.path.join(drover.state, 'drover.db-wal')
+    with injected(drover, drover.daemon_pid(), '-P', wal, '-e', 'trace=pwrite64,fdatasync',
+                  '-e', 'inject=pwrite64,fdatasync:error=EIO') as log:
+        drover.run('daemon', 'stop', '--stop-tasks', limit_s=20)
+        assert 'INJECTED' in harness.read(log)
+    harness.wait_until(lambda: drover.daemon_pid() is None, 10, 'it has ended')
+    drover.start()
+    assert drover.wait_final(task)['changed_files'] == 1
