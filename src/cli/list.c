@@ -68,6 +68,9 @@ static void add_row(struct grid *grid, const json_t *task)
 
 	if (note[0] == '\0' && strcmp(text_of(task, "reason"), "none") != 0)
 		note = text_of(task, "reason");
+	/* The same reason as of --hold, but nothing was done to this task. */
+	if (strcmp(note, "user-hold") == 0 && strcmp(state, "queued") == 0)
+		note = "paused";
 	add_command(&command, task);
 	grid_add_format(grid, "%lld", (long long)json_integer_value(json_object_get(task, "id")));
 	grid_add(grid, text_of(task, "name"));
@@ -238,8 +241,12 @@ static void add_dependencies(struct buf *out, const json_t *after)
 static void add_attempts(struct cli *cli, const json_t *attempts)
 {
 	static const struct grid_column columns[] = {
-		{ .title = "ATTEMPT", .is_right = true }, { .title = "STATE", .is_state = true }, { .title = "STARTED" },
-		{ .title = "TIME", .is_right = true },    { .title = "CAUSE" },                   { .title = "LOG" },
+		{ .title = "ATTEMPT", .is_right = true },
+		{ .title = "STATE", .is_state = true },
+		{ .title = "STARTED" },
+		{ .title = "TIME", .is_right = true },
+		{ .title = "CAUSE" },
+		{ .title = "LOG" },
 	};
 	struct grid grid = { .columns = columns, .column_count = ARRAY_SIZE(columns) };
 	char text[UNITS_TEXT_MAX];
