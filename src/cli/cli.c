@@ -17,6 +17,9 @@
 
 enum { COMMANDS_MAX = 64, HELP_NAME_WIDTH = 16 };
 
+/* What a double keeps of any decimal number: with more, 0.1 would be shown as 0.10000000000000001. */
+enum { REAL_DIGITS = 15 };
+
 /* clang-format off */
 const struct command *const cli_commands[] = {
 	&command_run,
@@ -167,7 +170,7 @@ json_t *cli_call(struct cli *cli, struct client *client, enum api_method method,
 
 static void print_json(struct cli *cli, const json_t *value, size_t flags)
 {
-	char *text = json_dumps(value, flags);
+	char *text = json_dumps(value, flags | JSON_REAL_PRECISION(REAL_DIGITS));
 
 	ASSERT(text);
 	if (cli->is_out_terminal)

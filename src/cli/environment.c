@@ -47,6 +47,15 @@ static bool is_inherited(const char *setting, bool is_clean)
 	return !is_clean;
 }
 
+/* Letters, digits and _, no digit first: shells know no others. */
+static bool is_identifier(const char *setting)
+{
+	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789";
+	size_t length = name_length(setting);
+
+	return length > 0 && strspn(setting, letters) == length && !(setting[0] >= '0' && setting[0] <= '9');
+}
+
 const char **environment_settings(const struct option_list *given, bool is_clean, struct err *err)
 {
 	const char **settings;
@@ -61,8 +70,9 @@ const char **environment_settings(const struct option_list *given, bool is_clean
 	for (size_t i = 0; i < given->count; i++) {
 		const char *setting = given->texts[i];
 
-		if (name_length(setting) == 0) {
-			err_say(err, -EINVAL, "--env: '%.80s' has no name: write NAME=VALUE", setting);
+		if (!is_identifier(setting)) {
+			err_say(err, -EINVAL, "--env: '%.80s' has no name of letters, digits and _: write NAME=VALUE",
+			        setting);
 			free(settings);
 			return NULL;
 		}

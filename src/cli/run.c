@@ -40,7 +40,7 @@ static const struct option_row run_rows[] = {
 	{ 'j', "jobs", "N", OPTION_TEXT, PLACE(submit.jobs),
 	  .meaning = "at most N of these tasks at once, or auto: what the machine bears" },
 	{ 'w', "worktree", "STRATEGY", OPTION_TEXT, PLACE(submit.worktree),
-	  .meaning = "each task in a git worktree of its own: checkout or none", .fallback = "checkout",
+	  .meaning = "each task in a git worktree of its own: auto, checkout or none", .fallback = "checkout",
 	  .choices = "none|auto|checkout" },
 	{ 0, "base", "REV", OPTION_TEXT, PLACE(submit.base), .meaning = "revision that worktrees start from (HEAD)" },
 	{ 0, "priority", "P0|P1|P2", OPTION_TEXT, PLACE(submit.priority), .meaning = "P0 goes first, P2 last (P1)",

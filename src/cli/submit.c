@@ -492,6 +492,17 @@ static int build_from_file(struct builder *builder, const struct option_rest *re
 	return status;
 }
 
+/* Whoever forgets the values in a script, where standard input is /dev/null, would not see why. */
+static void tell_unfilled(struct cli *cli, const struct input *input)
+{
+	for (size_t i = 0; i < input->word_count && input->sources.count == 0; i++) {
+		if (!template_has_placeholder(input->words[i]))
+			continue;
+		cli_tell(cli, "'%.80s' stands for itself: there are no values (give ':::' or -a)", input->words[i]);
+		return;
+	}
+}
+
 static int build_from_words(struct builder *builder, const struct option_rest *rest)
 {
 	const struct option_number *per_task = &builder->options->records_per_task;
@@ -514,6 +525,8 @@ static int build_from_words(struct builder *builder, const struct option_rest *r
 	if (input_read(&request, input, &err) < 0)
 		return cli_refuse(builder->cli, "%s", err.text);
 	builder->result->is_single = input->sources.count == 0;
+	if (!builder->options->is_quiet && !isatty(STDIN_FILENO))
+		tell_unfilled(builder->cli, input);
 	if (builder->options->name && input->sources.task_count > 1 && !template_has_placeholder(builder->options->name))
 		return cli_refuse(builder->cli, "--name: one name for %llu tasks; use a template such as '%.40s-{#}'",
 		                  (unsigned long long)input->sources.task_count, builder->options->name);

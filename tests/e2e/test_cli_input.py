@@ -33,6 +33,8 @@ def nothing_was_queued(drover):
     (['run', '-w=sometimes', 'true'], ["'sometimes' is not none, auto or checkout"]),
     (['run', '--base', 'HEAD', 'true'], ['--base', 'give -w too']),
     (['run', '--base', 'HEAD', '-wnone', 'true'], ['--base', 'give -w too']),
+    (['run', '--env', '1A=3', 'true'], ["--env: '1A=3'", 'letters, digits and _']),
+    (['run', '--env', 'A-B', 'true'], ["--env: 'A-B'"]),
     (['run', '--timeout', '1h30', 'true'], ['--timeout', 'write 1h30m']),
     (['run', '--timeout', '10m5', 'true'], ['write 10m5s']),
     (['ls', '--state', 'running,flying'], ["'flying' is not held, blocked, queued", ' or skipped']),
@@ -127,6 +129,21 @@ def test_no_values_is_nothing_to_run(drover):
     report = json.loads(drover.good('run', '--json', '-a', '/dev/null', 'echo'))
     assert (report['tasks'], report['succeeded'], report['batch']) == (0, 0, None)
     assert nothing_was_queued(drover)
+
+
+def test_a_placeholder_without_values_is_told(drover):
+    for arguments, is_told in ((['echo', '{}'], True), (['-q', 'echo', '{}'], False), (['echo', '{}', ':::', '{}'], False)):
+        done = drover.run('run', *arguments)
+        assert (done.returncode, done.stdout) == (0, '{}\n')
+        assert ("'{}' stands for itself" in done.stderr) == is_told, done.stderr
+
+
+def test_numbers_are_shown_as_they_were_meant(drover):
+    drover.good('run', 'true')
+    shown = []
+    for _ in range(5):
+        json.loads(drover.good('daemon', 'status', '--json'), parse_float=shown.append)
+    assert len(shown) == 5 and max(len(text.partition('.')[2]) for text in shown) <= 3, shown
 
 
 def test_values_of_two_sources(drover):
