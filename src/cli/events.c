@@ -70,10 +70,10 @@ static enum event_outcome come_back(struct events *events)
 	return EVENTS_LOST;
 }
 
-/* What came was no event of our protocol: whoever sent it would send it again. */
+/* What came was no event of our protocol, or the log cannot be read: whoever sent it would send it again. */
 static bool is_of_no_use(const struct client_error *error)
 {
-	return error->code < 0 && !client_is_lost(error);
+	return error->code == API_ERROR_STORE_FAILED || (error->code < 0 && !client_is_lost(error));
 }
 
 enum event_outcome events_next(struct events *events, int timeout_ms, json_t **ret_event)

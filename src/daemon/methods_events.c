@@ -88,12 +88,14 @@ static void on_replay_read(void *context, const struct store_event_list *list)
 		server_send_event(replay->client, shown);
 		json_decref(shown);
 	}
-	if (list->status < 0)
-		log_error("the event log cannot be read from %llu on", (unsigned long long)replay->next);
-	if (list->count == 0 || list->status < 0 || replay->next > replay->daemon->turn.published_seq)
+	if (replay->next > replay->daemon->turn.published_seq || (list->count == 0 && list->status == 0)) {
 		finish_replay(replay);
-	else if (server_has_room(replay->client))
+	} else if (server_has_room(replay->client) && list->status < 0) {
+		log_error("the event log cannot be read from %llu on", (unsigned long long)replay->next);
+		server_end_unreadable(replay->client, replay->next); /* events_drop() frees the replay */
+	} else if (server_has_room(replay->client)) {
 		read_more(replay);
+	}
 }
 
 static void read_more(struct replay *replay)

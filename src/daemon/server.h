@@ -94,6 +94,9 @@ void *server_stream(const struct client *client);
 /* Ends a connection that did not keep up, with the named error: coming back by number, it learns what it missed. */
 void server_end_slow(struct client *client);
 
+/* Ends a connection that was to be sent events from `seq` on, which cannot be read. */
+void server_end_unreadable(struct client *client, uint64_t seq);
+
 /* True while so much waits to be read that a stream must pause until on_room(); a connection that ends has no room. */
 bool server_has_room(const struct client *client);
 

@@ -78,6 +78,12 @@ void server_end_slow(struct client *client)
 		    "events were forgotten before this connection had read them");
 }
 
+void server_end_unreadable(struct client *client, uint64_t seq)
+{
+	client_fail(client, API_ERROR_STORE_FAILED, "'drover daemon restart' looks at the database anew",
+	            "the event log cannot be read from %llu on", (unsigned long long)seq);
+}
+
 void *server_stream(const struct client *client)
 {
 	return client->stream;

@@ -225,3 +225,25 @@ def test_what_is_no_longer_kept_is_said(drover):
             last += 1
     assert refused == 'too-slow' and 0 < last < gap['to']
     slow.close()
+
+
+@pytest.mark.limit(90)
+def test_a_past_that_cannot_be_read_is_told(drover):
+    """Rows of the log go bad under the daemon: whoever asks for them gets the error, not a subscription with a hole."""
+    many_events(drover)  # more than the daemon keeps of the database in memory
+    drover.good('daemon', 'stop')
+    harness.wait_until(lambda: drover.processes() == [], 20, 'all of it has ended')
+    drover.start()
+    with open(os.path.join(drover.state, 'drover.db'), 'r+b') as file:
+        data = file.read()
+        file.seek(0)
+        file.write(data.replace(b'task.held', b'task.hell'))
+    raw = drover.connect()
+    raw.send(b'{"jsonrpc":"2.0","id":7,"method":"events.subscribe","params":{"after_seq":0}}\n')
+    drover.add('--hold', '--', 'true')
+    last = next(message for message in iter(raw.answer, None)
+                if 'error' in message or message.get('params', {}).get('seq', 0) > 20000)
+    assert last.get('error', {}).get('data', {}).get('name') == 'store-failed', last
+    assert 'cannot be read' in last['error']['message'] and raw.is_ended()
+    raw.close()
+    drover.bad(1, 'events', '-f', '--json', '--since', '0', says='cannot be read')
