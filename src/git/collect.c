@@ -18,6 +18,7 @@
 #include "base/failpoint.h"
 #include "git/stage.h"
 #include "git/steps.h"
+#include "git/stray.h"
 #include "platform/random.h"
 
 #define SALVAGE "refs/drover/salvage/"
@@ -47,6 +48,7 @@ struct collection {
 	char *admin; /* NULL = git knows of no such worktree */
 	char *branch_ref;
 	char *salvage_ref; /* the name that is tried first */
+	char *stray;       /* ref for commits that nothing else has; NULL = there were none */
 	char *found[LOOKUP_MAX];
 	char *tree;         /* of the files */
 	char *last;         /* the commit that holds the attempt's work */
@@ -70,6 +72,7 @@ static void collection_done(struct collection *collection)
 	free(collection->admin);
 	free(collection->branch_ref);
 	free(collection->salvage_ref);
+	free(collection->stray);
 	free(collection->tree);
 	free(collection->last);
 	free(collection->tip);
@@ -82,6 +85,11 @@ static void collection_done(struct collection *collection)
 static bool is_same(const char *a, const char *b)
 {
 	return a && b && strcmp(a, b) == 0;
+}
+
+static bool is_removal_wanted(const struct worktree_request *request)
+{
+	return request->is_again || (request->has_succeeded && !request->keep);
 }
 
 /* ---- looking ---- */
@@ -409,12 +417,37 @@ static int do_among_others(struct collection *collection, int (*step)(struct col
 	return error;
 }
 
-static void note_unfinished(struct collection *collection)
+/* What is in the middle of a merge is left as it is: a commit of it would hide that, and whose work was to be merged. */
+static int stage_unless_merging(struct collection *collection, struct err *err)
 {
-	const char *note = steps_find_unfinished(collection->site.git_dir);
+	const struct steps_unfinished *unfinished = steps_find_unfinished(collection->site.git_dir);
+	int error = unfinished && unfinished->is_merge ? 0 : do_among_others(collection, stage, err);
 
-	if (note && collection->note.length == 0)
-		buf_add_text(&collection->note, note);
+	if (unfinished)
+		buf_add_format(&collection->note, "%s%s", collection->note.length > 0 ? "; " : "", unfinished->note);
+	return error;
+}
+
+/*
+ * Before the admin directory goes, by us or, where the worktree has vanished, by anybody's `git worktree prune`. What cannot
+ * be kept keeps the worktree.
+ */
+static void keep_strays(struct collection *collection)
+{
+	CLEANUP(strays_done) struct strays strays = { 0 };
+	struct worktree_result *result = &collection->result;
+	struct err err = ERR_INIT;
+
+	if (!collection->admin ||
+	    (!result->is_missing && (collection->note.length > 0 || !is_removal_wanted(&collection->request))))
+		return;
+	if (stray_keep(&collection->repository, collection->admin, collection->salvage_ref, collection->found[HEAD], &strays,
+	               &err) < 0)
+		buf_add_text(&collection->note, err.text);
+	if (strays.count == 0)
+		return;
+	result->note = stray_describe(&strays);
+	collection->stray = TAKE_PTR(strays.first);
 }
 
 static int save_work(struct collection *collection, struct err *err)
@@ -426,12 +459,13 @@ static int save_work(struct collection *collection, struct err *err)
 	if (!collection->result.is_missing) {
 		error = git_load_config(&collection->git, err);
 		if (error == 0)
-			error = do_among_others(collection, stage, err);
-		note_unfinished(collection);
+			error = stage_unless_merging(collection, err);
 	}
-	collection->is_again = collection->request.is_again && collection->note.length == 0;
 	if (error == 0)
 		error = look_up(collection, err);
+	if (error == 0)
+		keep_strays(collection);
+	collection->is_again = collection->request.is_again && collection->note.length == 0;
 	if (error == 0)
 		error = find_or_make_commit(collection, err);
 	if (error == 0)
@@ -440,6 +474,8 @@ static int save_work(struct collection *collection, struct err *err)
 	if (error == 0)
 		error = do_among_others(collection, write_refs, err);
 	FAILPOINT("work_saved");
+	if (!collection->result.salvage)
+		collection->result.salvage = TAKE_PTR(collection->stray);
 	return error == 0 ? count_changes(collection, err) : error;
 }
 
@@ -490,7 +526,7 @@ static int keep_worktree(struct collection *collection, struct err *err)
 		collection->result.path = xstrdup(collection->site.path);
 	else if (collection->admin)
 		repository_unlock_admin(&collection->repository, collection->admin);
-	if (collection->note.length > 0)
+	if (collection->note.length > 0 && !collection->result.note)
 		collection->result.note = xasprintf("the worktree stays: %s", collection->note.bytes);
 	return repository_write_record(&collection->repository, &record, err);
 }
@@ -498,7 +534,6 @@ static int keep_worktree(struct collection *collection, struct err *err)
 static int collect_locked(struct collection *collection, struct err *err)
 {
 	const struct worktree_request *request = &collection->request;
-	bool is_removal = request->is_again || (request->has_succeeded && !request->keep);
 	int error = find_directory(collection, err);
 
 	if (error == 0)
@@ -509,8 +544,8 @@ static int collect_locked(struct collection *collection, struct err *err)
 		return error;
 	collection->result.branch = xstrdup(request->branch);
 	collection->result.commit = xstrdup(collection->tip);
-	return is_removal && collection->note.length == 0 ? remove_worktree(collection, err)
-	                                                  : keep_worktree(collection, err);
+	return is_removal_wanted(request) && collection->note.length == 0 ? remove_worktree(collection, err)
+	                                                                  : keep_worktree(collection, err);
 }
 
 /* What killed helpers left of this very attempt: a removal is finished, a preparation undone (there was no task in it). */

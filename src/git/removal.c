@@ -248,7 +248,7 @@ static int carry_out(struct proof *proof, struct record *intent, struct err *err
 		return error;
 	FAILPOINT("removal_saved");
 	intent->result.commit = xstrdup(proof->saved);
-	intent->result.salvage = xstrdup(proof->salvage);
+	intent->result.salvage = xstrdup(proof->report.salvage);
 	error = begin(repository, intent, aside, err);
 	if (error < 0)
 		return error;

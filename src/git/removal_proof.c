@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "git/stage.h"
+#include "git/stray.h"
 #include "platform/fs.h"
 #include "platform/occupants.h"
 
@@ -115,18 +116,30 @@ static void check_occupants(struct proof *proof)
 
 /* ---- files ---- */
 
+/* --salvage is of no use then, so no other hint mentions it. */
+static void object_to_obstacle(struct proof *proof)
+{
+	const struct survey *survey = &proof->survey;
+	const char *remedy = survey->remedy ? survey->remedy : "finish that, or take it out, by hand";
+	CLEANUP_FREE char *hint = proof->site->condition == SITE_OK
+	                                  ? xasprintf("%s, in '%s'", remedy, proof->site->path)
+	                                  : xstrdup("its files are gone: 'git worktree prune' gives up the rest");
+
+	object(proof, "obstacle", hint, "%s", survey->obstacle);
+}
+
 static void check_files(struct proof *proof)
 {
 	const struct survey *survey = &proof->survey;
 	CLEANUP_FREE char *files = count_files(survey);
 
 	if (survey->obstacle)
-		object(proof, "obstacle", "finish that, or take it out, by hand", "%s", survey->obstacle);
+		object_to_obstacle(proof);
 	if (survey->changed + survey->untracked > 0 && !proof->wish->salvages) {
 		CLEANUP_FREE char *hint = xasprintf("--salvage keeps %s under " SALVAGE ", then removes it",
 		                                    survey->changed + survey->untracked == 1 ? "it" : "them");
 
-		object(proof, "dirty", hint, "%s not committed", files);
+		object(proof, "dirty", survey->obstacle ? NULL : hint, "%s not committed", files);
 	}
 	if (survey->changed + survey->untracked > 0)
 		proof->needs_salvage = true;
@@ -163,7 +176,8 @@ static int check_commits(struct proof *proof, const struct survey_ground *ground
 		return error;
 	if (!holder && !proof->wish->salvages)
 		object(proof, "unreachable",
-		       "--salvage keeps them under " SALVAGE ", then removes it; or make a branch of it",
+		       survey->obstacle ? NULL
+		                        : "--salvage keeps them under " SALVAGE ", then removes it; or make a branch of it",
 		       "its commits up to %.*s are on no branch", SHORT_HASH, survey->head);
 	if (!holder)
 		proof->needs_salvage = true;
@@ -420,7 +434,24 @@ static void correct_text(struct proof *proof, const char *usual)
 	proof->report.text = text;
 }
 
-int proof_save(struct proof *proof, struct err *err)
+/* What only the admin directory knows goes on refs too. */
+static int save_strays(struct proof *proof, const char *usual, struct err *err)
+{
+	CLEANUP(strays_done) struct strays strays = { 0 };
+	CLEANUP_FREE char *words = NULL;
+	int error = proof->site->admin ? stray_keep(proof->repository, proof->site->admin, usual, NULL, &strays, err) : 0;
+
+	if (error < 0 || strays.count == 0)
+		return error;
+	words = stray_describe(&strays);
+	append(&proof->report.text, "; ", words);
+	if (!proof->report.salvage)
+		proof->report.salvage = TAKE_PTR(strays.first);
+	return 0;
+}
+
+/* Files, and what is checked out. */
+static int save_checkout(struct proof *proof, const char *usual, struct err *err)
 {
 	const struct site *site = proof->site;
 	struct survey_place place = {
@@ -428,7 +459,6 @@ int proof_save(struct proof *proof, struct err *err)
 		.site = site,
 		.directory = site->condition == SITE_OK ? site->record.directory : NULL,
 	};
-	CLEANUP_FREE char *usual = xasprintf(SALVAGE "%" PRIu64, site->record.task);
 	CLEANUP(steps_site_done) struct steps_site opened = { .directory = -1 };
 	CLEANUP(git_done) struct git git = { .directory = -1, .kept_fd = -1 };
 	CLEANUP_FREE char *tree = NULL;
@@ -457,6 +487,14 @@ int proof_save(struct proof *proof, struct err *err)
 	correct_text(proof, usual);
 	proof->report.salvage = xstrdup(proof->salvage);
 	return 0;
+}
+
+int proof_save(struct proof *proof, struct err *err)
+{
+	CLEANUP_FREE char *usual = xasprintf(SALVAGE "%" PRIu64, proof->site->record.task);
+	int error = save_checkout(proof, usual, err);
+
+	return error == 0 && !is_refused(proof) ? save_strays(proof, usual, err) : error;
 }
 
 /* ---- again ---- */

@@ -56,6 +56,10 @@ static int parse_tracked(char tag, const char *entry, int directory, struct stag
 		note_once(&ret->note, path, strlen(path), "is marked as assume-unchanged");
 	if (tag == 'S' && is_there(directory, path))
 		note_once(&ret->note, path, strlen(path), "is marked as skip-worktree, and yet there");
+	if (path[-2] != '0') {
+		note_once(&ret->note, path, strlen(path), "has conflicts in it that are not resolved");
+		ret->has_conflicts = true;
+	}
 	if (tag == 'C' || tag == 'c' || tag == 'M' || tag == 'm')
 		add_path(&ret->changed, path);
 	return 0;
@@ -237,9 +241,9 @@ int stage_all(const struct git *git, char **ret_tree, struct buf *note, struct e
 	if (error < 0)
 		return error;
 	error = stage_leave_out_filtered(git, &listing, err);
-	if (error == 0)
+	if (error == 0 && !listing.has_conflicts)
 		error = update_index(git, &listing, err);
-	if (error == 0)
+	if (error == 0 && !listing.has_conflicts)
 		error = write_tree(git, ret_tree, err);
 	if (error == 0)
 		buf_add(note, listing.note.bytes, listing.note.length);

@@ -16,6 +16,7 @@ struct stage_listing {
 	struct buf changed;   /* NUL-ended paths that are modified, gone or unmerged */
 	struct buf untracked; /* NUL-ended paths that are new and not ignored */
 	struct buf note;      /* empty, or a clause that says why removing the worktree would lose something */
+	bool has_conflicts;   /* that are not resolved */
 };
 
 /*
@@ -41,6 +42,7 @@ void stage_listing_done(struct stage_listing *listing);
 
 /*
  * Brings the worktree's index up to date with its files and writes it as a tree: *ret_tree (to be freed) is its hash. *note
- * gets the listing's note. git must be set to the worktree, its filters emptied. 0 or -errno.
+ * gets the listing's note. While it has conflicts nothing is done, and *ret_tree stays as it is. git must be set to the
+ * worktree, its filters emptied. 0 or -errno.
  */
 int stage_all(const struct git *git, char **ret_tree, struct buf *note, struct err *err);

@@ -66,23 +66,26 @@ char *steps_lock_reason(const struct record *record)
 	return xasprintf("drover task %" PRIu64 " attempt %" PRIu32, record->task, record->attempt);
 }
 
-const char *steps_find_unfinished(const char *git_dir)
+const struct steps_unfinished *steps_find_unfinished(const char *git_dir)
 {
-	static const struct {
-		const char *name;
-		const char *note;
-	} signs[] = {
-		{ "rebase-merge", "a rebase in it is not finished" },
-		{ "rebase-apply", "a rebase in it is not finished" },
-		{ "sequencer", "a cherry-pick in it is not finished" },
-		{ "modules", "submodules were checked out in it" },
+	/* A rebase leaves signs of the others too while it is stopped. */
+	static const struct steps_unfinished signs[] = {
+		{ "rebase-merge", "a rebase in it is not finished", "finish or abort the rebase", false },
+		{ "rebase-apply", "a rebase in it is not finished", "finish or abort the rebase", false },
+		{ "MERGE_HEAD", "a merge in it is not finished", "finish or abort the merge", true },
+		{ "CHERRY_PICK_HEAD", "a cherry-pick in it is not finished", "finish or abort the cherry-pick", true },
+		{ "REVERT_HEAD", "a revert in it is not finished", "finish or abort the revert", true },
+		{ "sequencer", "a cherry-pick in it is not finished", "finish or abort the cherry-pick", true },
+		{ "BISECT_LOG", "a bisection in it is not finished", "end it with 'git bisect reset'", false },
+		{ "modules", "submodules were checked out in it", "see that nothing in them is lost, and remove it by hand",
+		  false },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(signs); i++) {
 		CLEANUP_FREE char *sign = xasprintf("%s/%s", git_dir, signs[i].name);
 
 		if (access(sign, F_OK) == 0)
-			return signs[i].note;
+			return &signs[i];
 	}
 	return NULL;
 }

@@ -27,8 +27,16 @@ void steps_site_done(struct steps_site *site);
 /* The reason that git's own lock on the worktree shows. To be freed. */
 char *steps_lock_reason(const struct record *record);
 
-/* Work that git itself has put aside in a worktree's admin directory and that no ref holds: a clause, or NULL. */
-const char *steps_find_unfinished(const char *git_dir);
+/* Work that git itself has put aside in a worktree's admin directory and that no ref holds. */
+struct steps_unfinished {
+	const char *name;   /* of the file or directory that tells it */
+	const char *note;   /* a clause */
+	const char *remedy; /* what to do in the worktree */
+	bool is_merge;      /* a commit of the files as they are would leave out its other parent, or have conflicts in it */
+};
+
+/* The first of it, or NULL. */
+const struct steps_unfinished *steps_find_unfinished(const char *git_dir);
 
 /*
  * Undoes a preparation: worktree, admin directory, lock files, the new branch if it has no commit of its own, and the

@@ -181,7 +181,7 @@ static int look_at_files(const struct survey_place *place, const struct git *git
                          struct err *err)
 {
 	CLEANUP(stage_listing_done) struct stage_listing listing = { 0 };
-	const char *unfinished = steps_find_unfinished(git_dir);
+	const struct steps_unfinished *unfinished = steps_find_unfinished(git_dir);
 	const char *against = place->against ? place->against : ret->head;
 	int error = place->directory ? stage_list(git, &listing, err) : 0;
 
@@ -197,10 +197,12 @@ static int look_at_files(const struct survey_place *place, const struct git *git
 		error = stage_leave_out_filtered(git, &listing, err);
 	if (error < 0)
 		return error;
+	if (unfinished)
+		ret->remedy = unfinished->remedy;
+	if (unfinished)
+		buf_add_format(&listing.note, "%s%s", listing.note.length > 0 ? "; " : "", unfinished->note);
 	if (listing.note.length > 0)
 		ret->obstacle = buf_take(&listing.note);
-	else if (unfinished)
-		ret->obstacle = xstrdup(unfinished);
 	return 0;
 }
 

@@ -23,6 +23,7 @@ struct survey {
 	uint64_t ignored;    /* files and whole directories that are ignored */
 	char *ignored_names; /* the first of them, to be shown; NULL = none */
 	char *obstacle;      /* a clause: what in it no commit can hold; NULL = nothing */
+	const char *remedy;  /* what can be done about that in it; NULL = not known */
 	uint64_t ahead;      /* commits that main_ref does not have; when has_ahead */
 	uint64_t unpushed;   /* commits that no remote-tracking branch has; when has_unpushed */
 	bool has_ahead;

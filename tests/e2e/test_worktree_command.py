@@ -44,6 +44,41 @@ def wait_empty_trash(repository):
     harness.wait_until(lambda: not os.path.isdir(folder) or os.listdir(folder) == [], 20, 'the trash is empty')
 
 
+PRECIOUS = ('export GIT_AUTHOR_NAME=x GIT_AUTHOR_EMAIL=x@y GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x@y; '
+            'git checkout -q --detach; echo S2 > README; git commit -qam precious; s=$(git rev-parse HEAD); '
+            'git checkout -q -; echo T > README; git commit -qam t; ')
+
+
+def dangling(repository):
+    return git('fsck', '--no-reflogs', '--no-progress', cwd=repository)
+
+
+@pytest.mark.parametrize('how', ['merge', 'cherry-pick'])
+@pytest.mark.parametrize('end, code', [('; true', 0), ('', 1)])
+def test_a_task_that_stops_in_a_merge(drover, sound, how, end, code):
+    """Its commits are nobody's but the merge's: the worktree stays, and says so."""
+    done = drover.run('run', '--worktree', '--name', 'm', '--', 'sh', '-c', f'{PRECIOUS}git {how} $s{end}')
+    assert done.returncode == code, done
+    path = drover.task('m')['worktree']
+    assert '<<<<<<<' in read(os.path.join(path, 'README'))
+    assert git('show', 'parallel/m:README', cwd=sound) == 'T'
+    assert how in listed(drover)[0]['problem']
+    for options in ([], ['--salvage']):
+        refused = drover.run('worktree', 'rm', *options, 'm')
+        assert refused.returncode != 0 and f'abort the {how}' in refused.stdout + refused.stderr, refused
+    git(how, '--abort', cwd=path)
+    drover.good('worktree', 'rm', 'm')
+    assert not os.path.exists(path) and 'dangling commit' not in dangling(sound)
+
+
+def test_a_task_that_leaves_a_detached_commit(drover, sound):
+    assert drover.run('run', '--worktree', '--name', 'm', '--', 'sh', '-c', PRECIOUS).returncode == 0
+    assert listed(drover) == [] and 'dangling commit' not in dangling(sound)
+    ref = git('for-each-ref', '--format=%(refname)', 'refs/drover/salvage', cwd=sound)
+    assert git('show', f'{ref}:README', cwd=sound) == 'S2'
+    assert ref in drover.task('m')['note']
+
+
 # ---- ls ----
 
 def test_ls_where_drover_never_was(drover, sound):

@@ -513,16 +513,70 @@ def test_links_modes_and_odd_things(repository):
     assert len(listed) == 6
 
 
-def test_an_unfinished_merge(repository):
-    theirs = repository.prepare(2)
-    commit_in(theirs['path'], 'README', 'theirs\n')
-    made = repository.prepare(1)
+def stop_in_the_middle(repository, made, how):
+    """A detached commit, its hash, and `how` to take it over, which stops at a conflict."""
+    write(os.path.join(made['path'], 'README'), 'precious\n')
+    git('checkout', '-q', '--detach', cwd=made['path'])
+    git('commit', '-qam', 'precious', cwd=made['path'])
+    precious = git('rev-parse', 'HEAD', cwd=made['path'])
+    git('checkout', '-q', made['branch'], cwd=made['path'])
     commit_in(made['path'], 'README', 'ours\n')
-    merge = subprocess.run(['git', 'merge', theirs['branch']], cwd=made['path'], capture_output=True, check=False,
-                           env=dict(repository.environment, GIT_COMMITTER_NAME='x', GIT_COMMITTER_EMAIL='x@y'))
-    assert merge.returncode == 1
+    stopped = subprocess.run(['git', *how, precious], cwd=made['path'], capture_output=True, check=False,
+                             env=dict(repository.environment, GIT_COMMITTER_NAME='x', GIT_COMMITTER_EMAIL='x@y'))
+    assert stopped.returncode == 1
+    return precious
+
+
+@pytest.mark.parametrize('how, says', [(['merge'], 'merge'), (['cherry-pick'], 'cherry-pick'), (['revert'], 'revert'),
+                                       (['merge', '--squash'], 'conflicts')])
+def test_an_unfinished_merge_keeps_the_worktree(repository, how, says):
+    made = repository.prepare(1)
+    stop_in_the_middle(repository, made, how)
+    before = git('ls-files', '-s', cwd=made['path'])
     done = repository.collect(1, made)
-    assert '<<<<<<<' in repository.git('show', f'{done["commit"]}:README')
+    assert not done['is_removed'] and says in done['note'] and done['path'] == made['path']
+    assert repository.git('show', f'{done["commit"]}:README') == 'ours'
+    assert git('ls-files', '-s', cwd=made['path']) == before and '<<<<<<<' in read(os.path.join(made['path'], 'README'))
+
+
+def test_an_unfinished_bisection_keeps_the_worktree(repository):
+    made = repository.prepare(1)
+    commit_in(made['path'], 'one')
+    git('bisect', 'start', cwd=made['path'])
+    done = repository.collect(1, made)
+    assert not done['is_removed'] and 'bisect' in done['note']
+
+
+@pytest.mark.parametrize('is_again', [False, True])
+def test_commits_that_only_the_log_of_its_head_has(repository, is_again):
+    made = repository.prepare(1)
+    git('checkout', '-q', '--detach', cwd=made['path'])
+    commit_in(made['path'], 'one')
+    tip = commit_in(made['path'], 'two')
+    git('checkout', '-q', made['branch'], cwd=made['path'])
+    other = commit_in(made['path'], 'README', 'amended\n')
+    git('reset', '-q', '--hard', 'HEAD~1', cwd=made['path'])
+    commit_in(made['path'], 'three')
+    done = repository.collect(1, made, has_succeeded=not is_again, is_again=is_again)
+    usual = 'refs/drover/salvage/1' + ('-1' if is_again else '')
+    assert done['is_removed']
+    assert 'salvage' in done['note'] and done['salvage'].startswith(usual)
+    kept = repository.git('for-each-ref', '--format=%(refname) %(objectname)', 'refs/drover/salvage').splitlines()
+    expected = [f'{usual}-{one[:12]} {one}' for one in (tip, other)]
+    if is_again:
+        expected.append(f'{usual} {done["commit"]}')
+    assert sorted(kept) == sorted(expected)
+
+
+def test_a_log_that_names_nothing_and_all_sorts(repository):
+    """What is not there any more, or is no commit, is nobody's loss."""
+    made = repository.prepare(1)
+    commit_in(made['path'], 'one')
+    blob = repository.git('hash-object', '-w', 'README')
+    with open(os.path.join(repository.common, 'worktrees', '1', 'logs', 'HEAD'), 'a', encoding='ascii') as log:
+        log.write(f'{"0" * 40} {"ab" * 20} x <x> 1 +0000\tx\n{blob} zz\n\n--all {"cd" * 20}')
+    done = repository.collect(1, made)
+    assert done['is_removed'] and done['note'] is None and done['salvage'] is None
 
 
 def test_an_unfinished_rebase_keeps_the_worktree(repository):

@@ -182,8 +182,32 @@ def test_what_no_commit_can_hold(repository):
     git('checkout', '-q', 'README', cwd=made['path'])
     os.mkdir(os.path.join(repository.common, 'worktrees', '1', 'rebase-merge'))
     kept(repository, made, 'obstacle', 'rebase', salvages=True)
+    write(os.path.join(made['path'], 'README'), 'changed\n')
+    done = kept(repository, made, 'obstacle', 'not committed')
+    assert '--salvage' not in done['hint'] and f"abort the rebase, in '{made['path']}'" in done['hint']
+    git('checkout', '-q', 'README', cwd=made['path'])
     os.rmdir(os.path.join(repository.common, 'worktrees', '1', 'rebase-merge'))
     assert remove(repository, made)['outcome'] == 'removed'
+
+
+@pytest.mark.parametrize('how', ['merge', 'cherry-pick', 'revert'])
+def test_an_unfinished_merge_stays(repository, how):
+    made = fail(repository, 1)
+    commit_in(made['path'], 'half', 'ours\n')
+    write(os.path.join(repository.common, 'worktrees', '1', how.upper().replace('-', '_') + '_HEAD'), repository.base + '\n')
+    assert how in listed(repository, has_facts=True)[0]['problem']
+    assert f'abort the {how}' in kept(repository, made, 'obstacle', how, salvages=True)['hint']
+
+
+def test_commits_that_only_the_log_of_its_head_has(repository):
+    made = fail(repository, 1)
+    git('checkout', '-q', '--detach', cwd=made['path'])
+    precious = commit_in(made['path'], 'half', 'precious\n')
+    git('checkout', '-q', made['branch'], cwd=made['path'])
+    done = remove(repository, made)
+    assert done['outcome'] == 'removed' and done['salvage'] == f'refs/drover/salvage/1-{precious[:12]}'
+    assert done['salvage'] in done['text']
+    assert repository.git('rev-parse', done['salvage']) == precious
 
 
 def test_files_hidden_by_an_ignore_file(repository):

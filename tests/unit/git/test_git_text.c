@@ -71,7 +71,8 @@ static void test_the_listing_of_a_worktree(void **state UNUSED)
 	assert_int_equal(listing.changed.length, strlen("changed") + 1 + strlen("both") + 1);
 	assert_memory_equal(listing.changed.bytes, "changed\0both", listing.changed.length);
 	assert_int_equal(listing.untracked.length, strlen("new") + 1 + strlen("sub/new\nline") + 1);
-	assert_int_equal(listing.note.length, 0);
+	assert_true(listing.has_conflicts);
+	assert_string_equal(listing.note.bytes, "'both' has conflicts in it that are not resolved");
 	stage_listing_done(&listing);
 	buf_done(&output);
 }
@@ -96,6 +97,7 @@ static void test_what_keeps_a_worktree(void **state UNUSED)
 	check_note("? inner/", "'inner' in it is a repository");
 	check_note("? in\x1bner/", "'in\\x1bner'");
 	check_note("h 100644 " HASH " 0\thidden", "assume-unchanged");
+	check_note("M 100644 " HASH " 3\tboth", "conflicts");
 	check_note("S 100644 " HASH " 0\tstat", "skip-worktree"); /* /proc/self/stat is there */
 }
 
