@@ -17,6 +17,8 @@ def pytest_configure(config):
     if not config.option.collectonly and not os.path.exists(os.path.join(harness.find_build(), 'src', 'drover')):
         pytest.exit(f'there is no drover in {harness.find_build()}/src: make check builds it', returncode=3)
     harness.become_subreaper()
+    # Whoever started us in the background of a shell has it ignored, and all that we start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ def read_log(path):
 
 def parallel(folder, *words):
     subprocess.run(['parallel', '--will-cite', *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                   stderr=subprocess.PIPE, env={'PATH': '/usr/bin:/bin', 'HOME': folder, 'SHELL': '/bin/sh'}, check=False,
+                   stderr=subprocess.PIPE, env={'PATH': '/usr/bin:/bin', 'HOME': folder, 'PARALLEL_SHELL': '/bin/bash'}, check=False,
                    timeout=60)
 
 

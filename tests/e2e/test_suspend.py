@@ -296,7 +296,7 @@ def test_a_hundred_at_once(drover):
     values = '\n'.join(map(str, range(100)))
     ids = drover.add('-j', 100, '-a', '-', '--', 'sh', '-c', f'{gate.wait}; echo {{}}', input=values)
     harness.wait_until(lambda: drover.json('status')['states']['running'] == 100, 120, '100 run')
-    pids = [drover.task(task)['pid'] for task in ids[:3]]
+    pids = [drover.task(task)['pid'] for task in ids]
     assert 'suspended 100 tasks' in drover.good('suspend', '--all')
     harness.wait_until(lambda: all(frozen(pid) is True or harness.stat_fields(pid)[0] == b'T' for pid in pids), 30)
     gate.open()

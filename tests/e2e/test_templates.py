@@ -32,7 +32,7 @@ def values(tmp_path_factory):
 
 
 def run_parallel(words, folder):
-    environment = {'PATH': '/usr/bin:/bin', 'HOME': str(folder), 'LC_ALL': 'C.UTF-8', 'SHELL': '/bin/sh'}
+    environment = {'PATH': '/usr/bin:/bin', 'HOME': str(folder), 'LC_ALL': 'C.UTF-8', 'PARALLEL_SHELL': '/bin/bash'}
     done = subprocess.run([shutil.which('parallel'), '--will-cite', '-k', *words], cwd=folder, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, env=environment, check=False, timeout=60)
     return done.stdout
