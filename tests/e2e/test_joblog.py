@@ -18,8 +18,8 @@ def read_log(path):
 
 def parallel(folder, *words):
     subprocess.run(['parallel', '--will-cite', *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                   stderr=subprocess.PIPE, env={'PATH': '/usr/bin:/bin', 'HOME': folder, 'PARALLEL_SHELL': '/bin/bash'}, check=False,
-                   timeout=60)
+                   stderr=subprocess.PIPE, check=False, timeout=60,
+                   env={'PATH': '/usr/bin:/bin', 'HOME': folder, 'PARALLEL_SHELL': '/bin/bash'})
 
 
 def test_the_columns_of_gnu_parallel(drover):
