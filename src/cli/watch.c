@@ -207,8 +207,8 @@ static void handle_interrupt(struct watch *watch)
 		cli_tell(watch->cli, "left; the tasks are in the daemon's hands ('drover ls')");
 		watch->has_left = true;
 	} else if (watch->interrupts == 1) {
+		ask_of_all(watch, API_TASK_HALT); /* first, so that it is true when it is said */
 		cli_tell(watch->cli, "nothing more is started; Ctrl-C again cancels what is running");
-		ask_of_all(watch, API_TASK_HALT);
 	} else {
 		cli_tell(watch->cli, "cancelling; Ctrl-C again leaves at once");
 		ask_of_all(watch, API_TASK_CANCEL);
